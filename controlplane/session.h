@@ -1,0 +1,85 @@
+// Sessions: one client's ICE, DTLS and SRTP association with us, from its offer to its end.
+//
+// Owns the session table, the slots handed to the dataplane's workers, DTLS, and the streams that
+// publishers feed. Runs on the control plane's loop; nothing here blocks. whip.c calls it with
+// what came over HTTP; dpclient.c calls it with what came over the channel.
+#ifndef HITLESS_SESSION_H
+#define HITLESS_SESSION_H
+
+#include "../dataplane/abi/channel.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+struct sessions; // the whole set; one per process
+struct session;
+struct config;
+
+#define SESSION_TOKEN_LEN 32 // characters of a session's URL: 160 random bits in base32
+#define STREAM_NAME_MAX 64   // [A-Za-z0-9._-]+, as it stands in the URL
+
+// What a request comes to: an HTTP status (RFC 9725) and, when it failed, a reason in words.
+// `body` is malloc'ed and the caller's to free; NULL when there is none.
+struct session_reply {
+    int status;          // 201, 204, 200, 400, 404, 406, 409, 412, 415, 422, 428, 503 …
+    int retry_after_s;   // 0: no Retry-After
+    char reason[256];    // one line for the client
+    char *body;          // SDP answer (201) or SDP fragment (200 of an ICE restart)
+    struct session *session; // 201: the new session, owned by the set
+};
+
+// Creates the set. `channel` may have no live dataplane yet: POSTs get 503 until it does.
+int sessions_new(struct sessions **out, uv_loop_t *loop, const struct config *config,
+                 struct channel *channel, char *why, size_t why_size);
+void sessions_free(struct sessions *sessions);
+
+// POST to /whip/{stream} or /whep/{stream}: negotiates the offer (`size` bytes, untrusted).
+// `client` is the peer's address for logs.
+void session_create(struct sessions *sessions, enum session_role role, const char *stream,
+                    const char *offer, size_t size, const char *client,
+                    struct session_reply *reply);
+
+// By the last part of its URL; NULL if there is none. Constant time in the token.
+struct session *session_find(struct sessions *sessions, const char *token);
+const char *session_token(const struct session *session);
+const char *session_etag(const struct session *session); // with quotes; changes at an ICE restart
+enum session_role session_role(const struct session *session);
+const char *session_stream(const struct session *session);
+
+// PATCH with an application/trickle-ice-sdpfrag body (RFC 8840, RFC 9725 4.3). A fragment with new
+// ufrag and pwd is an ICE restart: it needs `if_match` ("*" or the current ETag); without it 428,
+// with another 412. Plain trickle accepts a missing If-Match.
+void session_patch(struct session *session, const char *fragment, size_t size, const char *if_match,
+                   struct session_reply *reply);
+
+enum session_end { END_DELETED, END_TIMEOUT, END_REPLACED, END_STREAM_GONE, END_ADMIN, END_DTLS,
+                   END_SHUTDOWN, END_REFUSED };
+// Sends DTLS close_notify and has the dataplane forget it. The pointer is invalid afterwards.
+void session_close(struct session *session, enum session_end why);
+
+// What the operator sees. Pointers are valid until the next turn of the loop.
+enum session_phase { PHASE_NEW, PHASE_CHECKED, PHASE_DTLS, PHASE_MEDIA };
+struct session_info {
+    const char *token, *stream, *client;
+    enum session_role role;
+    enum session_phase phase;
+    enum srtp_profile profile;
+    uint32_t worker;
+    uint64_t created_ms; // since the epoch
+    const struct stats_session *stats; // NULL until the dataplane knows it
+};
+struct stream_info {
+    const char *name;
+    bool live;
+    const char *audio, *video; // codec names or NULL
+    uint32_t viewers;
+    uint64_t since_ms; // live since, since the epoch
+    const struct stats_stream *stats;
+};
+void sessions_each(struct sessions *sessions, void (*visit)(const struct session_info *, void *),
+                   void *opaque);
+void streams_each(struct sessions *sessions, void (*visit)(const struct stream_info *, void *),
+                  void *opaque);
+
+#endif

@@ -1,0 +1,234 @@
+// Every message that crosses the channel, in both directions: the whole contract in one place.
+//
+// A message is a struct msg_head followed by its body, at most MSG_MAX bytes, in host byte order.
+// "down" goes from the control plane to the lane that owns the session (worker w is lane 1 + w),
+// "up" comes back on the same lane. The receiver validates every length, count and index.
+#ifndef HITLESS_MESSAGES_H
+#define HITLESS_MESSAGES_H
+
+#include "abi.h"
+
+#define MSG_MAX 2048
+#define MSG_DATAGRAM_MAX 1600 // a DTLS datagram
+#define MSG_UFRAG_LEN 8       // our own ICE username fragment is exactly this long (RFC 8445 5.3)
+#define MSG_PWD_LEN 24        // our own ICE password is exactly this long
+#define MSG_REMOTE_ICE_MAX 256
+#define MSG_KEY_MAX 46 // SRTP master key and salt: 30 (AES-CM), 28 (GCM-128) or 44 (GCM-256)
+#define MSG_MAX_TRACKS 4
+#define MSG_MAX_LAYERS 3
+#define MSG_MID_LEN 16
+#define MSG_NO_PT 0xff
+
+// X(name, direction, what it is)
+#define MSG_LIST(X)                                                                                \
+    X(SESSION_OPEN, down, "a session: ICE credentials, role, stream, tracks")                      \
+    X(SESSION_KEYS, down, "SRTP keys of a session, after DTLS")                                    \
+    X(SESSION_ICE, down, "new ICE credentials of a session (ICE restart)")                         \
+    X(SESSION_CLOSE, down, "forget a session; answered by SESSION_CLOSED")                         \
+    X(DTLS_SEND, down, "a datagram for a session's validated address")                             \
+    X(STREAM_OPEN, down, "a stream that this worker serves: tracks and source")                    \
+    X(STREAM_CLOSE, down, "forget a stream on this worker")                                        \
+    X(STREAM_FORWARD, down, "which other workers the source worker hands the stream to")           \
+    X(MODE, down, "admission: normal, closed, drain (lane 0)")                                     \
+    X(SESSION_PATH, up, "a check validated the session's address, first or new")                   \
+    X(SESSION_MEDIA, up, "first authenticated SRTP or SRTCP packet of a session")                  \
+    X(SESSION_DEAD, up, "a session without liveness, or refused")                                  \
+    X(SESSION_CLOSED, up, "the session's slot is free again")                                      \
+    X(DTLS_RECEIVED, up, "a DTLS datagram from the session's validated address")                   \
+    X(STREAM_STATE, up, "a stream's packets began, stopped or ended with BYE")
+
+enum msg_type {
+    MSG_NONE,
+#define X(name, dir, help) MSG_##name,
+    MSG_LIST(X)
+#undef X
+        MSG_TYPES
+};
+
+enum session_role { ROLE_PUBLISH = 1, ROLE_PLAY };
+enum media_kind { KIND_AUDIO = 1, KIND_VIDEO };
+
+enum codec {
+    CODEC_NONE,
+    CODEC_OPUS,
+    CODEC_VP8,
+    CODEC_VP9,
+    CODEC_H264,
+    CODEC_H265,
+    CODEC_AV1,
+    CODEC_PCMU,
+    CODEC_PCMA,
+    CODECS
+};
+
+// Numbers of RFC 5764 and RFC 7714's registry of DTLS-SRTP protection profiles.
+enum srtp_profile {
+    PROFILE_NONE = 0,
+    PROFILE_AES128_CM_SHA1_80 = 0x0001,
+    PROFILE_AEAD_AES_128_GCM = 0x0007,
+    PROFILE_AEAD_AES_256_GCM = 0x0008,
+};
+
+// RTP header extensions that we know; the rest are dropped on the way (RFC 8285).
+#define HDREXT_LIST(X)                                                                             \
+    X(MID, "urn:ietf:params:rtp-hdrext:sdes:mid")                                                  \
+    X(RID, "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id")                                        \
+    X(REPAIRED_RID, "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id")                      \
+    X(ABS_SEND_TIME, "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time")                 \
+    X(TRANSPORT_CC,                                                                                \
+      "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01")                 \
+    X(AUDIO_LEVEL, "urn:ietf:params:rtp-hdrext:ssrc-audio-level")                                  \
+    X(VIDEO_ORIENTATION, "urn:3gpp:video-orientation")                                             \
+    X(PLAYOUT_DELAY, "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay")                 \
+    X(ABS_CAPTURE_TIME, "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time")           \
+    X(DEPENDENCY_DESCRIPTOR,                                                                       \
+      "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension")   \
+    X(VIDEO_CONTENT_TYPE, "http://www.webrtc.org/experiments/rtp-hdrext/video-content-type")       \
+    X(COLOR_SPACE, "http://www.webrtc.org/experiments/rtp-hdrext/color-space")
+
+enum hdrext {
+#define X(name, uri) HDREXT_##name,
+    HDREXT_LIST(X)
+#undef X
+        HDREXTS
+};
+
+// RTCP feedback that the two ends agreed on for a track (RFC 4585, 5104).
+enum track_feedback { FB_NACK = 1, FB_PLI = 2, FB_FIR = 4, FB_TRANSPORT_CC = 8, FB_REMB = 16 };
+
+struct msg_layer {
+    uint32_t ssrc;     // publisher: 0 is "learn from mid, rid or payload type"; viewer: ours to send
+    uint32_t rtx_ssrc; // 0: no RTX, or learn
+    char rid[MSG_MID_LEN]; // "" without simulcast
+};
+
+// One m-line of one session, as negotiated with that client.
+struct msg_track {
+    uint8_t kind;  // enum media_kind
+    uint8_t codec; // enum codec
+    uint8_t pt;
+    uint8_t rtx_pt; // MSG_NO_PT: no RTX
+    uint32_t clock_rate;
+    uint8_t feedback; // bits of enum track_feedback
+    uint8_t layers;   // 1..MSG_MAX_LAYERS, best first
+    uint8_t source;   // viewer: index of the stream's track that feeds this one
+    uint8_t pad;
+    uint8_t hdrext[16]; // id 1..14 of each enum hdrext in this session, 0: not negotiated
+    char mid[MSG_MID_LEN];
+    struct msg_layer layer[MSG_MAX_LAYERS];
+};
+_Static_assert(HDREXTS <= 16, "msg_track.hdrext holds every known extension");
+
+// A session is (generation << 32 | slot); the control plane hands out slots per worker and reuses
+// one only after SESSION_CLOSED. The same numbering holds for streams, per node.
+#define MSG_SLOT(id) ((uint32_t)(id))
+#define MSG_GENERATION(id) ((uint32_t)((id) >> 32))
+
+struct msg_head {
+    uint16_t type;   // enum msg_type
+    uint16_t length; // of the whole message, this head included
+    uint32_t pad;
+    uint64_t id; // session, or stream for STREAM_*; 0 for MODE
+};
+
+struct msg_ice {
+    char ufrag[MSG_UFRAG_LEN]; // not NUL-terminated
+    char pwd[MSG_PWD_LEN];     // not NUL-terminated
+    uint16_t remote_ufrag_len, remote_pwd_len;
+    char remote_ufrag[MSG_REMOTE_ICE_MAX];
+    char remote_pwd[MSG_REMOTE_ICE_MAX];
+};
+
+struct msg_session_open {
+    struct msg_head head;
+    uint64_t stream;
+    uint8_t role; // enum session_role
+    uint8_t tracks;
+    uint8_t pad[6];
+    struct msg_ice ice;
+    struct msg_track track[MSG_MAX_TRACKS];
+};
+
+struct msg_session_keys {
+    struct msg_head head;
+    uint16_t profile;          // enum srtp_profile
+    uint8_t local[MSG_KEY_MAX];  // master key, then master salt, of what we send
+    uint8_t remote[MSG_KEY_MAX]; // the same of what we receive
+};
+
+struct msg_session_ice {
+    struct msg_head head;
+    struct msg_ice ice;
+};
+
+struct msg_session_close {
+    struct msg_head head;
+};
+
+struct msg_dtls {
+    struct msg_head head;   // DTLS_SEND and DTLS_RECEIVED
+    struct abi_addr remote; // up: where it came from; down: ignored
+    uint16_t size;
+    uint16_t pad;
+    uint8_t data[MSG_DATAGRAM_MAX];
+};
+
+struct msg_stream_open {
+    struct msg_head head;
+    uint8_t source_worker; // the worker that holds the publisher's session
+    uint8_t tracks;
+    uint8_t pad[6];
+    struct msg_track track[MSG_MAX_TRACKS]; // as negotiated with the publisher
+};
+
+struct msg_stream_close {
+    struct msg_head head;
+};
+
+struct msg_stream_forward {
+    struct msg_head head;
+    uint32_t workers; // bit w: worker w serves viewers of this stream; the source's own bit is ignored
+    uint32_t pad;
+};
+
+struct msg_mode {
+    struct msg_head head;
+    uint32_t mode; // enum abi_mode
+    uint32_t pad;
+};
+
+struct msg_session_path {
+    struct msg_head head;
+    struct abi_addr remote;
+    struct abi_addr local;
+};
+
+struct msg_session_media {
+    struct msg_head head;
+};
+
+enum msg_dead_reason { DEAD_TIMEOUT = 1, DEAD_REFUSED_MODE, DEAD_REFUSED_SLOT, DEAD_REFUSED_INVALID };
+
+struct msg_session_dead {
+    struct msg_head head;
+    uint32_t reason; // enum msg_dead_reason
+    uint32_t pad;
+};
+
+struct msg_session_closed {
+    struct msg_head head;
+};
+
+enum stream_state { STREAM_IDLE, STREAM_LIVE, STREAM_BYE };
+
+struct msg_stream_state {
+    struct msg_head head;
+    uint32_t state; // enum stream_state; IDLE after 2 s without a packet
+    uint32_t pad;
+};
+
+_Static_assert(sizeof(struct msg_session_open) <= MSG_MAX, "fits a slot");
+_Static_assert(sizeof(struct msg_dtls) <= MSG_MAX, "fits a slot");
+_Static_assert(sizeof(struct msg_stream_open) <= MSG_MAX, "fits a slot");
+
+#endif
