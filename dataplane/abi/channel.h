@@ -25,37 +25,44 @@ struct channel_file; // the layout of the mapped file, in channel.c
 struct channel {
     struct channel_file *file;
     size_t size;
+    struct channel_offsets {
+        size_t workers, port, sessions, streams; // of the statistics in the file
+    } at;
     enum channel_end end;
     uint32_t lanes;
-    int fd;
-    int my_bell;   // readable when the other side rang; -1 before channel_bells
-    int peer_bell;
+    int fd;        // also holds this end's lock on the file
+    int my_bell;   // readable when the other side rang
+    int peer_bell; // several threads of the dataplane may ring it
 };
 
 // Opens or creates DIR/channel as the control plane and puts `config` into it. DIR exists and is
 // root-only. An existing file of the same version and size is kept with its rings and statistics
 // (the dataplane may be running); `*config_changed` says whether it held another configuration, in
 // which case the old one stays while a dataplane is alive. Any other file is replaced only when no
-// dataplane is alive, else -EPROTO. Returns 0 or a negative errno, with one line for a person in `why`.
+// dataplane is alive, else -EPROTO. -EBUSY: another control plane has it; -EINVAL: workers,
+// max_sessions or max_streams out of range. Returns 0 or a negative errno, with one line for a
+// person in `why`.
 int channel_create(struct channel *channel, const char *dir, const struct abi_config *config,
                    bool *config_changed, char *why, size_t why_size);
 
 // Opens DIR/channel as the dataplane. -ENOENT: the control plane has not made it yet; -EPROTO: the
-// version or size is not ours (`why` names both).
+// version or size is not ours (`why` names both); -EBUSY: another dataplane has it.
 int channel_open(struct channel *channel, const char *dir, char *why, size_t why_size);
 
 // Unmaps and closes; the file stays. Clears our pid, so that the other side sees an orderly end.
 void channel_close(struct channel *channel);
 
+// Pointers into the map, valid until channel_close; NULL when the index is out of range.
 const struct abi_config *channel_config(const struct channel *channel);
 struct stats_worker *channel_worker_stats(struct channel *channel, uint32_t worker);
 struct stats_port *channel_port_stats(struct channel *channel);
-struct stats_session *channel_session_stats(struct channel *channel, uint32_t worker, uint32_t slot);
+struct stats_session *channel_session_stats(struct channel *channel, uint32_t worker,
+                                            uint32_t slot);
 struct stats_stream *channel_stream_stats(struct channel *channel, uint32_t slot);
 
 // Puts a message (head.length bytes at `message`) into our outgoing ring of `lane` and rings the
-// other side's bell if it is armed. Returns 0, -EAGAIN (full) or -EMSGSIZE. Worker threads only
-// load and store here, except for the one write() that rings an armed bell.
+// other side's bell if it is armed. Returns 0, -EAGAIN (full), -EMSGSIZE or -EINVAL (no such lane).
+// Worker threads only load and store here, except for the one write() that rings an armed bell.
 int channel_send(struct channel *channel, uint32_t lane, const void *message);
 
 // The next message of our incoming ring of `lane`, or NULL. It stays valid until channel_release.
@@ -63,6 +70,8 @@ int channel_send(struct channel *channel, uint32_t lane, const void *message);
 const struct msg_head *channel_peek(struct channel *channel, uint32_t lane, uint64_t *invalid);
 void channel_release(struct channel *channel, uint32_t lane);
 
+// The control plane's bell covers every lane. The dataplane's covers lane 0 only, for its main
+// core; workers look at their own lanes in their turns.
 // Arms our bell. Returns true if something is waiting already (then do not sleep).
 bool channel_arm(struct channel *channel);
 // Empties our bell after a wake-up and disarms it.
@@ -75,6 +84,8 @@ void channel_beat(struct channel *channel, uint64_t now_ns, bool ready);
 // last beat is older than ABI_STALLED_NS. `*epoch` changes whenever the other side restarted.
 enum channel_peer channel_peer(struct channel *channel, uint64_t now_ns, uint64_t *epoch,
                                bool *ready);
+// Process id of the other side, 0 when it is absent. For pidfd_open(2).
+uint32_t channel_peer_pid(const struct channel *channel);
 void channel_set_mode(struct channel *channel, enum abi_mode mode); // controlplane
 enum abi_mode channel_mode(const struct channel *channel);
 
