@@ -1,0 +1,518 @@
+// Finds every problem of a configuration file, with its line; see config_check.h. Same thread as
+// config.c. libyaml's document tree is bounded by the size of the file, which config.c limits.
+#include "config_check.h"
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <gnutls/gnutls.h>
+#include <grp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <yaml.h>
+
+#define PATH_MAX_LEN 160
+
+static int rule_of(const struct config_source *source, const char *key)
+{
+    for (uint32_t i = 0; i < source->count; i++)
+        if (strcmp(source->rules[i].path, key) == 0)
+            return (int)i;
+    return -1;
+}
+
+static void problem_at(struct config_source *source, int line, const char *key, const char *format,
+                       ...) LOG_PRINTF(4, 5);
+static void problem_at(struct config_source *source, int line, const char *key, const char *format,
+                       ...)
+{
+    char reason[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(reason, sizeof(reason), format, args);
+    va_end(args);
+    source->problems++;
+    source->report(source->opaque, line, key, reason);
+}
+
+void config_problem(struct config_source *source, const char *key, const char *format, ...)
+{
+    char reason[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(reason, sizeof(reason), format, args);
+    va_end(args);
+    int rule = rule_of(source, key);
+    source->problems++;
+    source->report(source->opaque, rule < 0 ? 0 : source->lines[rule], key, reason);
+}
+
+// The walk.
+
+struct walk {
+    struct config_source *source;
+    yaml_document_t *document;
+};
+
+static int line_of(const yaml_node_t *node)
+{
+    return (int)node->start_mark.line + 1;
+}
+
+// Strict decimal: libcyaml itself would also take octal and hexadecimal.
+static bool parse_integer(const char *text, int64_t *value)
+{
+    const char *digits = *text == '-' ? text + 1 : text;
+    size_t n = strspn(digits, "0123456789");
+    if (n == 0 || n > 18 || digits[n] || (n > 1 && *digits == '0'))
+        return false;
+    *value = strtoll(text, NULL, 10);
+    return true;
+}
+
+static void check_enum(struct walk *walk, const yaml_node_t *node, const char *path,
+                       const cyaml_schema_value_t *value, const char *text)
+{
+    char names[256] = "";
+    size_t used = 0;
+    for (uint32_t i = 0; i < value->enumeration.count && used < sizeof(names); i++) {
+        if (strcmp(value->enumeration.strings[i].str, text) == 0)
+            return;
+        used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s", i ? ", " : "",
+                                 value->enumeration.strings[i].str);
+    }
+    problem_at(walk->source, line_of(node), path, "'%s' is not one of %s", text, names);
+}
+
+static void check_scalar(struct walk *walk, const yaml_node_t *node, const char *path,
+                         const cyaml_schema_value_t *value, const struct config_rule *rule)
+{
+    struct config_source *source = walk->source;
+    const char *text = (const char *)node->data.scalar.value;
+    char why[256] = "";
+    int64_t number;
+    if (node->data.scalar.length != strlen(text)) {
+        problem_at(source, line_of(node), path, "contains a NUL");
+        return;
+    }
+    switch (value->type) {
+    case CYAML_BOOL:
+        if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
+            problem_at(source, line_of(node), path, "'%s' is neither true nor false", text);
+        break;
+    case CYAML_INT:
+    case CYAML_UINT:
+        if (!parse_integer(text, &number))
+            problem_at(source, line_of(node), path, "'%s' is not a whole number", text);
+        else if (number < rule->min || number > rule->max)
+            problem_at(source, line_of(node), path, "%s is out of range %lld to %lld", text,
+                       (long long)rule->min, (long long)rule->max);
+        break;
+    case CYAML_ENUM:
+        check_enum(walk, node, path, value, text);
+        break;
+    default:
+        if (node->data.scalar.length > value->string.max)
+            problem_at(source, line_of(node), path, "is longer than %u bytes", value->string.max);
+        else if (rule->check && rule->check(text, why, sizeof(why)) < 0)
+            problem_at(source, line_of(node), path, "%s%s%s%s", rule->secret ? "" : "'",
+                       rule->secret ? "an item" : text, rule->secret ? " " : "' ", why);
+    }
+}
+
+static void check_sequence(struct walk *walk, const yaml_node_t *node, const char *path,
+                           const cyaml_schema_value_t *value, const struct config_rule *rule)
+{
+    yaml_node_item_t *item = node->data.sequence.items.start;
+    size_t count = (size_t)(node->data.sequence.items.top - item);
+    if (count > value->sequence.max)
+        problem_at(walk->source, line_of(node), path, "has %zu items, at most %u are possible",
+                   count, value->sequence.max);
+    for (; item < node->data.sequence.items.top; item++) {
+        const yaml_node_t *child = yaml_document_get_node(walk->document, *item);
+        if (child->type != YAML_SCALAR_NODE)
+            problem_at(walk->source, line_of(child), path, "an item is not a plain value");
+        else
+            check_scalar(walk, child, path, value->sequence.entry, rule);
+    }
+}
+
+static void check_mapping(struct walk *walk, const yaml_node_t *node, const char *path,
+                          const cyaml_schema_field_t *fields);
+
+static void check_field(struct walk *walk, const yaml_node_t *node, const char *path, int line,
+                        const cyaml_schema_value_t *value)
+{
+    static const char *kinds[] = {[YAML_SCALAR_NODE] = "a plain value",
+                                  [YAML_SEQUENCE_NODE] = "a list",
+                                  [YAML_MAPPING_NODE] = "a section"};
+    yaml_node_type_t want = value->type == CYAML_MAPPING    ? YAML_MAPPING_NODE
+                            : value->type == CYAML_SEQUENCE ? YAML_SEQUENCE_NODE
+                                                            : YAML_SCALAR_NODE;
+    int rule = rule_of(walk->source, path);
+    if (rule >= 0)
+        walk->source->lines[rule] = line;
+    if (node->type != want)
+        problem_at(walk->source, line, path, "must be %s, not %s", kinds[want], kinds[node->type]);
+    else if (want == YAML_MAPPING_NODE)
+        check_mapping(walk, node, path, value->mapping.fields);
+    else if (want == YAML_SEQUENCE_NODE)
+        check_sequence(walk, node, path, value, &walk->source->rules[rule]);
+    else
+        check_scalar(walk, node, path, value, &walk->source->rules[rule]);
+}
+
+static void check_mapping(struct walk *walk, const yaml_node_t *node, const char *path,
+                          const cyaml_schema_field_t *fields)
+{
+    yaml_node_pair_t *pair = node->data.mapping.pairs.start;
+    for (; pair < node->data.mapping.pairs.top; pair++) {
+        const yaml_node_t *key = yaml_document_get_node(walk->document, pair->key);
+        const yaml_node_t *value = yaml_document_get_node(walk->document, pair->value);
+        const char *name = key->type == YAML_SCALAR_NODE ? (char *)key->data.scalar.value : "?";
+        char child[PATH_MAX_LEN];
+        snprintf(child, sizeof(child), "%s%s%.64s", path, *path ? "." : "", name);
+        const cyaml_schema_field_t *field = fields;
+        while (field->key && strcmp(field->key, name) != 0)
+            field++;
+        bool repeated = false;
+        for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < pair; p++) {
+            const yaml_node_t *other = yaml_document_get_node(walk->document, p->key);
+            repeated |= other->type == YAML_SCALAR_NODE &&
+                        strcmp((char *)other->data.scalar.value, name) == 0;
+        }
+        if (!field->key)
+            problem_at(walk->source, line_of(key), child, "unknown key");
+        else if (repeated)
+            problem_at(walk->source, line_of(key), child, "is given twice");
+        else
+            check_field(walk, value, child, line_of(key), &field->value);
+    }
+}
+
+void config_check_text(struct config_source *source, const char *text, size_t size,
+                       const cyaml_schema_field_t *fields, bool *empty)
+{
+    yaml_parser_t parser;
+    yaml_document_t document;
+    *empty = false;
+    if (!yaml_parser_initialize(&parser)) {
+        config_problem(source, "", "out of memory");
+        return;
+    }
+    yaml_parser_set_input_string(&parser, (const unsigned char *)text, size);
+    if (!yaml_parser_load(&parser, &document)) {
+        problem_at(source, (int)parser.problem_mark.line + 1, "", "not YAML: %s",
+                   parser.problem ? parser.problem : "cannot be parsed");
+        yaml_parser_delete(&parser);
+        return;
+    }
+    const yaml_node_t *root = yaml_document_get_root_node(&document);
+    struct walk walk = {.source = source, .document = &document};
+    *empty = !root || (root->type == YAML_SCALAR_NODE && root->data.scalar.length == 0);
+    if (root && root->type == YAML_MAPPING_NODE)
+        check_mapping(&walk, root, "", fields);
+    else if (!*empty)
+        problem_at(source, line_of(root), "", "the file is not a list of keys and values");
+    yaml_document_delete(&document);
+    yaml_parser_delete(&parser);
+}
+
+// Values.
+
+int config_parse_address(const char *text, struct abi_addr *addr)
+{
+    struct abi_addr parsed = {0};
+    if (inet_pton(AF_INET, text, parsed.ip) == 1)
+        parsed.family = 4;
+    else if (inet_pton(AF_INET6, text, parsed.ip) == 1)
+        parsed.family = 6;
+    else
+        return -EINVAL;
+    *addr = parsed;
+    return 0;
+}
+
+int config_parse_prefix(const char *text, int family, struct abi_addr *addr, uint8_t *prefix)
+{
+    char copy[64];
+    int64_t length;
+    if (strlen(text) >= sizeof(copy))
+        return -EINVAL;
+    strcpy(copy, text);
+    char *slash = strchr(copy, '/');
+    if (!slash)
+        return -EINVAL;
+    *slash = '\0';
+    struct abi_addr parsed;
+    if (config_parse_address(copy, &parsed) < 0 || parsed.family != family ||
+        !parse_integer(slash + 1, &length) || length < 1 || length > (family == 4 ? 32 : 128))
+        return -EINVAL;
+    bool group = family == 4 ? parsed.ip[0] >= 224 || parsed.ip[0] == 0 : parsed.ip[0] == 0xff;
+    if (group || memcmp(parsed.ip, (uint8_t[16]){0}, 16) == 0)
+        return -EINVAL;
+    *addr = parsed;
+    *prefix = (uint8_t)length;
+    return 0;
+}
+
+int config_parse_endpoint(const char *text, struct abi_addr *addr)
+{
+    char copy[64];
+    int64_t port;
+    if (strlen(text) >= sizeof(copy))
+        return -EINVAL;
+    strcpy(copy, text);
+    char *colon = strrchr(copy, ':'), *host = copy;
+    if (!colon)
+        return -EINVAL;
+    *colon = '\0';
+    bool bracket = *host == '[';
+    if (bracket) {
+        if (colon == host || colon[-1] != ']')
+            return -EINVAL;
+        colon[-1] = '\0';
+        host++;
+    }
+    struct abi_addr parsed;
+    if (config_parse_address(host, &parsed) < 0 || (parsed.family == 6) != bracket ||
+        !parse_integer(colon + 1, &port) || port < 0 || port > 65535)
+        return -EINVAL;
+    parsed.port = (uint16_t)port;
+    *addr = parsed;
+    return 0;
+}
+
+int config_parse_mac(const char *text, uint8_t mac[6])
+{
+    unsigned m[6];
+    int used = 0;
+    if (strlen(text) != 17 ||
+        sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &m[0], &m[1], &m[2], &m[3], &m[4], &m[5],
+               &used) != 6 ||
+        used != 17)
+        return -EINVAL;
+    for (int i = 0; i < 6; i++)
+        mac[i] = (uint8_t)m[i];
+    return 0;
+}
+
+static int refuse(char *why, size_t size, const char *reason)
+{
+    snprintf(why, size, "%s", reason);
+    return -EINVAL;
+}
+
+int config_check_name(const char *text, char *why, size_t size)
+{
+    if (strlen(text) >= ABI_NAME_LEN)
+        return refuse(why, size, "is longer than 31 characters");
+    for (const char *p = text; *p; p++)
+        if (!isalnum((unsigned char)*p) && !strchr("._-", *p))
+            return refuse(why, size, "may hold only letters, digits, '.', '_' and '-'");
+    return 0;
+}
+
+int config_check_dir(const char *text, char *why, size_t size)
+{
+    if (*text != '/' || strlen(text) > 80)
+        return refuse(why, size, "must be an absolute path of at most 80 characters");
+    return 0;
+}
+
+int config_check_ipv4(const char *text, char *why, size_t size)
+{
+    struct abi_addr addr;
+    uint8_t prefix;
+    if (*text && config_parse_prefix(text, 4, &addr, &prefix) < 0)
+        return refuse(why, size, "is not a host's IPv4 address with prefix, such as 192.0.2.1/24");
+    return 0;
+}
+
+int config_check_ipv6(const char *text, char *why, size_t size)
+{
+    struct abi_addr addr;
+    uint8_t prefix;
+    if (*text && config_parse_prefix(text, 6, &addr, &prefix) < 0)
+        return refuse(why, size,
+                      "is not a host's IPv6 address with prefix, such as 2001:db8::1/64");
+    return 0;
+}
+
+int config_check_address(const char *text, char *why, size_t size)
+{
+    struct abi_addr addr;
+    if (*text && config_parse_address(text, &addr) < 0)
+        return refuse(why, size, "is not an IP address");
+    return 0;
+}
+
+int config_check_endpoint(const char *text, char *why, size_t size)
+{
+    struct abi_addr addr;
+    if (config_parse_endpoint(text, &addr) < 0)
+        return refuse(why, size, "is not ADDRESS:PORT or [ADDRESS]:PORT");
+    return 0;
+}
+
+int config_check_mac(const char *text, char *why, size_t size)
+{
+    uint8_t mac[6];
+    if (*text && (config_parse_mac(text, mac) < 0 || mac[0] & 1))
+        return refuse(why, size, "is not a unicast address such as 02:00:00:00:00:01");
+    return 0;
+}
+
+int config_check_file_readable(const char *text, char *why, size_t size)
+{
+    if (*text && access(text, R_OK) < 0) {
+        snprintf(why, size, "cannot be read: %s", strerror(errno));
+        return -errno;
+    }
+    return 0;
+}
+
+int config_check_url(const char *text, char *why, size_t size)
+{
+    size_t scheme = strncmp(text, "http://", 7) == 0    ? 7
+                    : strncmp(text, "https://", 8) == 0 ? 8
+                                                        : 0;
+    size_t n = strlen(text);
+    if (n == 0)
+        return 0;
+    if (scheme == 0 || n == scheme || text[n - 1] == '/' || n > 255)
+        return refuse(why, size, "is not http://HOST or https://HOST without a slash at its end");
+    for (const char *p = text; *p; p++)
+        if (!isgraph((unsigned char)*p) || strchr("\"<>\\^`{|}?#", *p))
+            return refuse(why, size, "holds a character that no such URL has");
+    return 0;
+}
+
+int config_check_origin(const char *text, char *why, size_t size)
+{
+    if (strcmp(text, "*") == 0)
+        return 0;
+    const char *host = strstr(text, "://");
+    if (!*text || config_check_url(text, why, size) < 0 || !host || strchr(host + 3, '/'))
+        return refuse(why, size, "is neither '*' nor an origin such as https://example.com:8443");
+    return 0;
+}
+
+int config_check_group(const char *text, char *why, size_t size)
+{
+    if (*text && !getgrnam(text))
+        return refuse(why, size, "is not a group of this machine");
+    return 0;
+}
+
+int config_check_token(const char *text, char *why, size_t size)
+{
+    size_t token = strcspn(text, " "), rest = strlen(text + token);
+    if (token < 8)
+        return refuse(why, size, "is shorter than 8 characters");
+    for (const char *p = text; *p; p++)
+        if (*p != ' ' && !isgraph((unsigned char)*p))
+            return refuse(why, size, "holds a character that no token has");
+    if (rest == 1 || rest > 66 || (rest && strchr(text + token + 1, ' ')))
+        return refuse(why, size, "is not TOKEN or TOKEN STREAM");
+    return 0;
+}
+
+// Between keys.
+
+static bool on_link(const struct abi_addr *a, const struct abi_addr *b, unsigned prefix)
+{
+    unsigned bytes = prefix / 8, bits = prefix % 8;
+    return memcmp(a->ip, b->ip, bytes) == 0 &&
+           (bits == 0 || (a->ip[bytes] ^ b->ip[bytes]) >> (8 - bits) == 0);
+}
+
+static void check_gateway(struct config_source *source, const char *key, int family,
+                          const struct abi_addr *gateway, const struct abi_addr *media,
+                          uint8_t prefix)
+{
+    if (!gateway->family)
+        return;
+    bool link_local = family == 6 && gateway->ip[0] == 0xfe && (gateway->ip[1] & 0xc0) == 0x80;
+    if (gateway->family != family)
+        config_problem(source, key, "is not an IPv%d address", family);
+    else if (!media->family)
+        config_problem(source, key, "is given, but media.ipv%d is not", family);
+    else if (!link_local && !on_link(gateway, media, prefix))
+        config_problem(source, key, "is outside the subnet of media.ipv%d", family);
+}
+
+static void check_device(struct config_source *source, const struct config *config)
+{
+    const char *device = config->port.device;
+    unsigned domain, bus, slot, function;
+    char end;
+    size_t max = config->port.kind == ABI_PORT_AF_XDP ? 15 : 127;
+    if (config->port.kind == ABI_PORT_RING || config->port.kind == ABI_PORT_NULL)
+        return;
+    if (!*device || strlen(device) > max)
+        config_problem(source, "port.device", "must name a device in 1 to %zu characters", max);
+    else if (config->port.kind == ABI_PORT_PCI &&
+             sscanf(device, "%4x:%2x:%2x.%1x%c", &domain, &bus, &slot, &function, &end) != 4)
+        config_problem(source, "port.device", "'%s' is not a PCI address such as 0000:01:00.0",
+                       device);
+}
+
+static void check_jwt(struct config_source *source, const char *role, const struct config_jwt *jwt)
+{
+    char key[64];
+    snprintf(key, sizeof(key), "auth.%s.jwt.key_file", role);
+    if (jwt->algorithm != JWT_OFF && !*jwt->key_file)
+        config_problem(source, key, "is needed by auth.%s.jwt.algorithm", role);
+}
+
+static void check_certificate(struct config_source *source, const struct config *config)
+{
+    const char *certificate = config->http.certificate, *key = config->http.key;
+    if (!*certificate != !*key) {
+        config_problem(source, *key ? "http.key" : "http.certificate",
+                       "certificate and key go together; only one is given");
+        return;
+    }
+    if (!*certificate)
+        return;
+    gnutls_certificate_credentials_t credentials;
+    if (gnutls_certificate_allocate_credentials(&credentials) < 0)
+        return;
+    int rc =
+        gnutls_certificate_set_x509_key_file(credentials, certificate, key, GNUTLS_X509_FMT_PEM);
+    if (rc < 0)
+        config_problem(source, "http.certificate", "'%s' with key '%s' cannot be used: %s",
+                       certificate, key, gnutls_strerror(rc));
+    gnutls_certificate_free_credentials(credentials);
+}
+
+void config_check_whole(struct config_source *source, const struct config *config)
+{
+    if (config->dataplane.cores_count && config->dataplane.cores_count != config->dataplane.workers)
+        config_problem(source, "dataplane.cores", "names %u CPUs for %u workers",
+                       config->dataplane.cores_count, config->dataplane.workers);
+    if (config->media.udp_port + config->dataplane.workers - 1 > 65535)
+        config_problem(source, "media.udp_port", "leaves no port for worker %u",
+                       config->dataplane.workers - 1);
+    if (!config->parsed.media4.family && !config->parsed.media6.family)
+        config_problem(source, "media.ipv4", "neither ipv4 nor ipv6 is given");
+    if (config->media.announce_only && !config->media.announce_count)
+        config_problem(source, "media.announce_only", "is true, but media.announce is empty");
+    if (config->parsed.listen_count == 0)
+        config_problem(source, "http.listen", "no address to listen on");
+    if (config->codecs_count == 0)
+        config_problem(source, "codecs", "no codec is allowed");
+    if (strlen(config->operator.socket) > 100 || !*config->operator.socket)
+        config_problem(source, "operator.socket", "must be 1 to 100 characters long");
+    check_gateway(source, "media.gateway4", 4, &config->parsed.gateway4, &config->parsed.media4,
+                  config->parsed.prefix4);
+    check_gateway(source, "media.gateway6", 6, &config->parsed.gateway6, &config->parsed.media6,
+                  config->parsed.prefix6);
+    check_device(source, config);
+    check_jwt(source, "publish", &config->auth.publish.jwt);
+    check_jwt(source, "play", &config->auth.play.jwt);
+    check_certificate(source, config);
+}
