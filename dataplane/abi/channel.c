@@ -105,7 +105,8 @@ const struct msg_head *channel_peek(struct channel *channel, uint32_t lane, uint
             if (ring->seen_head == tail)
                 return NULL;
         }
-        if (ring->seen_head - tail > CHANNEL_SLOTS) {
+        if (ring->seen_head - tail > CHANNEL_SLOTS) { // damage; what the ring held is lost
+            ring->seen_head = atomic_load_explicit(&ring->head, memory_order_acquire);
             atomic_store_explicit(&ring->tail, ring->seen_head, memory_order_release);
             ++*invalid;
             return NULL;

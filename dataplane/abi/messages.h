@@ -231,4 +231,13 @@ _Static_assert(sizeof(struct msg_session_open) <= MSG_MAX, "fits a slot");
 _Static_assert(sizeof(struct msg_dtls) <= MSG_MAX, "fits a slot");
 _Static_assert(sizeof(struct msg_stream_open) <= MSG_MAX, "fits a slot");
 
+// Whether a message of either direction is what its type demands: length, counts, ranges, alphabets
+// and terminators. `m` is at least a head, and head.length bytes can be read at it (channel_peek
+// sees to both). Session and stream ids are not 0 and MODE's is; whether a slot exists is for the
+// receiver, who knows the configuration. Returns 0, or -EBADMSG.
+int msg_check(const struct msg_head *m);
+
+// Whether `type` is one of the messages that travel up.
+_Bool msg_is_up(uint16_t type);
+
 #endif
