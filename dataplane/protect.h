@@ -73,12 +73,10 @@ struct protect_rx { // what one session receives
 
 // One direction's SRTCP session keys, compact; expanded anew for every packet.
 struct protect_rtcp_key {
-    _Alignas(16) uint8_t salt[14];
-    uint8_t profile;
-    uint8_t backend;
+    _Alignas(16) uint8_t salt[14]; // session salt; GCM uses 12
+    uint8_t profile;               // enum srtp_profile; 0: no key
+    uint8_t pad;
     uint8_t cipher[32], auth[20];
-    uint32_t slot;
-    uint64_t epoch;
 };
 struct protect_rtcp_tx {
     struct protect_rtcp_key key;
@@ -130,10 +128,8 @@ int protect_tx_init(struct protect *p, struct protect_tx *tx, unsigned profile,
                     const uint8_t *master);
 int protect_rx_init(struct protect *p, struct protect_rx *rx, unsigned profile,
                     const uint8_t *master);
-int protect_rtcp_tx_init(struct protect *p, struct protect_rtcp_tx *tx, unsigned profile,
-                         const uint8_t *master);
-int protect_rtcp_rx_init(struct protect *p, struct protect_rtcp_rx *rx, unsigned profile,
-                         const uint8_t *master);
+int protect_rtcp_tx_init(struct protect_rtcp_tx *tx, unsigned profile, const uint8_t *master);
+int protect_rtcp_rx_init(struct protect_rtcp_rx *rx, unsigned profile, const uint8_t *master);
 
 // Makes a key usable that an earlier process left behind, maybe with another CPU path, library or
 // backend version. Returns 0, -EINVAL when it holds no key, -ENOMEM, or -ENOTSUP when another
@@ -144,8 +140,8 @@ int protect_rx_adopt(struct protect *p, struct protect_rx *rx);
 // Wipe a key.
 void protect_tx_clear(struct protect *p, struct protect_tx *tx);
 void protect_rx_clear(struct protect *p, struct protect_rx *rx);
-void protect_rtcp_tx_clear(struct protect *p, struct protect_rtcp_tx *tx);
-void protect_rtcp_rx_clear(struct protect *p, struct protect_rtcp_rx *rx);
+void protect_rtcp_tx_clear(struct protect_rtcp_tx *tx);
+void protect_rtcp_rx_clear(struct protect_rtcp_rx *rx);
 
 // Seals n packets: dst then holds header, ciphertext and tag of protect_tag_len bytes. Keys,
 // lengths and profiles may differ from job to job; equal lengths are fastest with AES-CM. Any n.

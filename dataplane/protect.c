@@ -1,0 +1,478 @@
+// SRTP and SRTCP as RFC 3711 and RFC 7714 write them: key derivation, index estimation, packet
+// layout, replay. The ciphers are a backend's (protect_mb.c, protect_cryptodev.c).
+//
+// Runs on whatever thread owns the struct protect. Knows no clock, socket or DPDK.
+#include "protect.h"
+#include "protect_audit.h"
+#include <openssl/evp.h>
+#include <string.h>
+
+#define RTP_HEAD 12u
+#define RTCP_HEAD 8u
+#define RTCP_INDEX 4u
+#define RTCP_E_BIT 0x80000000u
+#define SESSION_KEYS_MAX 32u
+
+// key_derivation_rate 0 labels (RFC 3711 4.3.1); SRTCP's are RTP's plus LABEL_RTCP.
+enum { LABEL_CIPHER = 0, LABEL_AUTH = 1, LABEL_SALT = 2, LABEL_RTCP = 3 };
+
+static uint16_t get16(const uint8_t *p)
+{
+    return (uint16_t)(p[0] << 8 | p[1]);
+}
+
+static uint32_t get32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static void put32(uint8_t *p, uint32_t value)
+{
+    p[0] = (uint8_t)(value >> 24);
+    p[1] = (uint8_t)(value >> 16);
+    p[2] = (uint8_t)(value >> 8);
+    p[3] = (uint8_t)value;
+}
+
+// IV of AES-CM (RFC 3711 4.1.1): salt, SSRC and index aligned to a 16-bit block counter.
+static void cm_iv(uint8_t iv[16], const uint8_t salt[14], uint32_t ssrc, uint64_t index)
+{
+    uint8_t mask[16] = {0};
+    put32(mask + 4, ssrc);
+    put32(mask + 8, (uint32_t)(index >> 16));
+    mask[12] = (uint8_t)(index >> 8);
+    mask[13] = (uint8_t)index;
+    for (int i = 0; i < 16; i++)
+        iv[i] = mask[i] ^ (i < 14 ? salt[i] : 0);
+}
+
+// IV of GCM (RFC 7714 8.1, 9.1): two zero octets, SSRC, 48-bit index, all under the salt.
+static void gcm_iv(uint8_t iv[12], const uint8_t salt[12], uint32_t ssrc, uint64_t index)
+{
+    uint8_t mask[12] = {0};
+    put32(mask + 2, ssrc);
+    mask[6] = (uint8_t)(index >> 40);
+    mask[7] = (uint8_t)(index >> 32);
+    put32(mask + 8, (uint32_t)index);
+    for (int i = 0; i < 12; i++)
+        iv[i] = mask[i] ^ salt[i];
+}
+
+static bool is_gcm(unsigned profile)
+{
+    return profile != PROFILE_AES128_CM_SHA1_80;
+}
+
+// What both directions of both protocols derive from one master key.
+struct session_keys {
+    uint8_t cipher[32], auth[20], salt[14];
+};
+
+// AES-CM PRF (RFC 3711 4.3.3, RFC 6188 for 256-bit keys): `len` bytes of keystream from
+// (label << 48 XOR master salt) << 16.
+static int derive_one(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, const uint8_t *key,
+                      const uint8_t salt[14], uint8_t label, uint8_t *out, unsigned len)
+{
+    static const uint8_t zero[SESSION_KEYS_MAX];
+    uint8_t iv[16] = {0};
+    memcpy(iv, salt, 14);
+    iv[7] ^= label;
+    int done = 0;
+    bool ok = EVP_EncryptInit_ex(ctx, cipher, NULL, key, iv) == 1 &&
+              EVP_EncryptUpdate(ctx, out, &done, zero, (int)len) == 1 && done == (int)len;
+    explicit_bzero(iv, sizeof(iv));
+    return ok ? 0 : -ENOMEM;
+}
+
+static int derive(struct session_keys *keys, unsigned profile, const uint8_t *master, uint8_t base)
+{
+    unsigned key_len = protect_master_key_len(profile), salt_len = protect_master_salt_len(profile);
+    if (!key_len)
+        return -EINVAL;
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    if (!ctx)
+        return -ENOMEM;
+    const EVP_CIPHER *cipher = key_len == 32 ? EVP_aes_256_ctr() : EVP_aes_128_ctr();
+    uint8_t salt[14] = {0}; // GCM's 96 bits are padded on the right (RFC 7714 11)
+    memcpy(salt, master + key_len, salt_len);
+    int rc = derive_one(ctx, cipher, master, salt, base + LABEL_CIPHER, keys->cipher, key_len);
+    if (!rc)
+        rc = derive_one(ctx, cipher, master, salt, base + LABEL_AUTH, keys->auth,
+                        sizeof(keys->auth));
+    memset(keys->salt, 0, sizeof(keys->salt));
+    if (!rc)
+        rc = derive_one(ctx, cipher, master, salt, base + LABEL_SALT, keys->salt, salt_len);
+    explicit_bzero(salt, sizeof(salt));
+    EVP_CIPHER_CTX_free(ctx); // wipes its key schedule
+    return rc;
+}
+
+static int key_init(struct protect *p, struct protect_key *key, unsigned profile,
+                    const uint8_t *master)
+{
+    struct session_keys keys;
+    int rc = derive(&keys, profile, master, 0);
+    if (!rc) {
+        memset(key, 0, sizeof(*key));
+        memcpy(key->salt, keys.salt, sizeof(key->salt));
+        key->profile = (uint8_t)profile;
+        key->backend = p->ops->backend;
+        rc = p->ops->expand(p, key, keys.cipher, keys.auth);
+    }
+    explicit_bzero(&keys, sizeof(keys));
+    if (rc)
+        explicit_bzero(key, sizeof(*key));
+    return rc;
+}
+
+static int rtcp_key_init(struct protect_rtcp_key *key, unsigned profile, const uint8_t *master)
+{
+    struct session_keys keys;
+    int rc = derive(&keys, profile, master, LABEL_RTCP);
+    if (!rc) {
+        memset(key, 0, sizeof(*key));
+        memcpy(key->salt, keys.salt, sizeof(key->salt));
+        memcpy(key->cipher, keys.cipher, protect_master_key_len(profile));
+        memcpy(key->auth, keys.auth, sizeof(key->auth));
+        key->profile = (uint8_t)profile;
+    }
+    explicit_bzero(&keys, sizeof(keys));
+    return rc;
+}
+
+int protect_tx_init(struct protect *p, struct protect_tx *tx, unsigned profile,
+                    const uint8_t *master)
+{
+    return key_init(p, &tx->key, profile, master);
+}
+
+int protect_rx_init(struct protect *p, struct protect_rx *rx, unsigned profile,
+                    const uint8_t *master)
+{
+    return key_init(p, &rx->key, profile, master);
+}
+
+int protect_rtcp_tx_init(struct protect_rtcp_tx *tx, unsigned profile, const uint8_t *master)
+{
+    return rtcp_key_init(&tx->key, profile, master);
+}
+
+int protect_rtcp_rx_init(struct protect_rtcp_rx *rx, unsigned profile, const uint8_t *master)
+{
+    return rtcp_key_init(&rx->key, profile, master);
+}
+
+static int key_adopt(struct protect *p, struct protect_key *key)
+{
+    if (!protect_tag_len(key->profile))
+        return -EINVAL;
+    if (key->backend != p->ops->backend)
+        return -ENOTSUP;
+    return p->ops->adopt(p, key);
+}
+
+int protect_tx_adopt(struct protect *p, struct protect_tx *tx)
+{
+    return key_adopt(p, &tx->key);
+}
+
+int protect_rx_adopt(struct protect *p, struct protect_rx *rx)
+{
+    return key_adopt(p, &rx->key);
+}
+
+static void key_clear(struct protect *p, struct protect_key *key)
+{
+    if (key->profile && key->backend == p->ops->backend)
+        p->ops->release(p, key);
+    explicit_bzero(key, sizeof(*key));
+}
+
+void protect_tx_clear(struct protect *p, struct protect_tx *tx)
+{
+    key_clear(p, &tx->key);
+}
+
+void protect_rx_clear(struct protect *p, struct protect_rx *rx)
+{
+    key_clear(p, &rx->key);
+}
+
+void protect_rtcp_tx_clear(struct protect_rtcp_tx *tx)
+{
+    explicit_bzero(tx, sizeof(*tx));
+}
+
+void protect_rtcp_rx_clear(struct protect_rtcp_rx *rx)
+{
+    explicit_bzero(rx, sizeof(*rx));
+}
+
+void protect_free(struct protect *p)
+{
+    if (p)
+        p->ops->free(p);
+}
+
+void protect_seal(struct protect *p, const struct seal_job *jobs, unsigned n)
+{
+    p->ops->seal(p, jobs, n);
+#ifdef PROTECT_AUDIT
+    for (unsigned i = 0; i < n; i++)
+        protect_audit_rtp(&jobs[i]);
+#endif
+}
+
+// Compares without telling where the first difference is.
+static bool same_tag(const uint8_t *a, const uint8_t *b, unsigned len)
+{
+    uint8_t differ = 0;
+    for (unsigned i = 0; i < len; i++)
+        differ |= a[i] ^ b[i];
+    return differ == 0;
+}
+
+// Bytes of an RTP header with CSRCs and extension (RFC 3550 5.1, 5.3.1); 0 when the packet is not
+// RTP or ends before it.
+static size_t rtp_header_len(const uint8_t *packet, size_t size)
+{
+    if (size < RTP_HEAD || packet[0] >> 6 != 2)
+        return 0;
+    size_t len = RTP_HEAD + 4u * (packet[0] & 15);
+    if (packet[0] & 0x10) {
+        if (size < len + 4)
+            return 0;
+        len += 4 + 4u * get16(packet + len + 2);
+    }
+    return len <= size ? len : 0;
+}
+
+// RFC 3711 3.3.1 and appendix A. A sequence number that would belong to the round before the first
+// can only be a long jump ahead in the first.
+static uint64_t estimate_index(const struct replay *replay, uint16_t seq)
+{
+    if (replay_empty(replay))
+        return seq;
+    uint64_t top = replay_top(replay);
+    uint64_t roc = top >> 16;
+    uint16_t highest = (uint16_t)top;
+    if (highest < 0x8000) {
+        if (seq - highest > 0x8000 && roc > 0)
+            roc--;
+    } else if (highest - 0x8000 > seq) {
+        roc++;
+    }
+    return roc << 16 | seq;
+}
+
+// Everything of one packet that both ways of opening need.
+struct opening {
+    const struct protect_key *key;
+    uint32_t ssrc;
+    uint64_t index;
+    const uint8_t *in;
+    uint8_t *out;
+    size_t head, body; // bytes of clear header and of ciphertext
+};
+
+static int open_gcm(struct protect *p, const struct opening *o)
+{
+    uint8_t iv[12], tag[16];
+    gcm_iv(iv, o->key->salt, o->ssrc, o->index);
+    if (o->out != o->in)
+        memcpy(o->out, o->in, o->head);
+    uint8_t sent[16];
+    memcpy(sent, o->in + o->head + o->body, sizeof(sent));
+    int rc = p->ops->gcm(p, o->key, false, iv, o->out, o->head, o->in + o->head, o->out + o->head,
+                         o->body, tag);
+    if (!rc && !same_tag(tag, sent, sizeof(tag)))
+        rc = -EBADMSG;
+    if (rc) // unauthenticated plaintext goes nowhere (RFC 5116 2.2)
+        explicit_bzero(o->out + o->head, o->body);
+    return rc;
+}
+
+// The HMAC covers the packet and, behind it, four bytes that are not sent (the ROC), which take the
+// tag's place while it is computed.
+static int open_cm(struct protect *p, const struct opening *o)
+{
+    size_t sealed = o->head + o->body;
+    uint8_t sent[10], tag[10], iv[16];
+    memcpy(sent, o->in + sealed, sizeof(sent));
+    if (o->out != o->in)
+        memcpy(o->out, o->in, sealed);
+    put32(o->out + sealed, (uint32_t)(o->index >> 16));
+    int rc = p->ops->hmac(p, o->key, o->out, sealed + 4, tag);
+    memcpy(o->out + sealed, sent, sizeof(sent));
+    if (!rc && !same_tag(tag, sent, sizeof(tag)))
+        rc = -EBADMSG;
+    if (rc)
+        return rc;
+    cm_iv(iv, o->key->salt, o->ssrc, o->index);
+    return p->ops->ctr(p, o->key, iv, o->out + o->head, o->out + o->head, o->body);
+}
+
+int protect_open(struct protect *p, const struct protect_rx *rx, struct protect_source *source,
+                 const uint8_t *in, size_t size, uint8_t *out, size_t *out_size, uint64_t *index)
+{
+    unsigned tag_len = protect_tag_len(rx->key.profile);
+    size_t head = tag_len ? rtp_header_len(in, size) : 0;
+    if (!head || size - head < tag_len || get32(in + 8) != source->ssrc)
+        return -EINVAL;
+    struct opening o = {.key = &rx->key,
+                        .ssrc = source->ssrc,
+                        .index = estimate_index(&source->replay, get16(in + 2)),
+                        .in = in,
+                        .out = out,
+                        .head = head,
+                        .body = size - head - tag_len};
+    if (o.index >> 48) // the last index of this key has been used
+        return -EALREADY;
+    int rc = replay_check(&source->replay, o.index);
+    if (!rc)
+        rc = is_gcm(rx->key.profile) ? open_gcm(p, &o) : open_cm(p, &o);
+    if (rc)
+        return rc;
+    replay_commit(&source->replay, o.index);
+    *out_size = o.head + o.body;
+    *index = o.index;
+    return 0;
+}
+
+// Expands SRTCP's compact key into `key`, which the caller gives back with key_clear.
+static int rtcp_expand(struct protect *p, struct protect_key *key,
+                       const struct protect_rtcp_key *compact)
+{
+    memcpy(key->salt, compact->salt, sizeof(key->salt));
+    key->profile = compact->profile;
+    key->backend = p->ops->backend;
+    int rc = p->ops->expand(p, key, compact->cipher, compact->auth);
+    if (rc)
+        explicit_bzero(key, sizeof(*key));
+    return rc;
+}
+
+static int rtcp_seal_gcm(struct protect *p, const struct protect_key *key, uint8_t *packet,
+                         size_t size, uint32_t index)
+{
+    uint8_t iv[12], aad[RTCP_HEAD + RTCP_INDEX];
+    gcm_iv(iv, key->salt, get32(packet + 4), index);
+    memcpy(aad, packet, RTCP_HEAD);
+    put32(aad + RTCP_HEAD, RTCP_E_BIT | index);
+    put32(packet + size + 16, RTCP_E_BIT | index);
+    uint8_t *body = packet + RTCP_HEAD;
+    return p->ops->gcm(p, key, true, iv, aad, sizeof(aad), body, body, size - RTCP_HEAD,
+                       packet + size);
+}
+
+static int rtcp_seal_cm(struct protect *p, const struct protect_key *key, uint8_t *packet,
+                        size_t size, uint32_t index)
+{
+    uint8_t iv[16];
+    cm_iv(iv, key->salt, get32(packet + 4), index);
+    uint8_t *body = packet + RTCP_HEAD;
+    int rc = p->ops->ctr(p, key, iv, body, body, size - RTCP_HEAD);
+    put32(packet + size, RTCP_E_BIT | index);
+    return rc ? rc : p->ops->hmac(p, key, packet, size + RTCP_INDEX, packet + size + RTCP_INDEX);
+}
+
+int protect_rtcp_seal(struct protect *p, const struct protect_rtcp_tx *tx, uint8_t *packet,
+                      size_t size, uint32_t index, size_t *out_size)
+{
+    unsigned tag_len = protect_tag_len(tx->key.profile);
+    if (!tag_len || size < RTCP_HEAD || index & RTCP_E_BIT)
+        return -EINVAL;
+    struct protect_key key;
+    int rc = rtcp_expand(p, &key, &tx->key);
+    if (rc)
+        return rc;
+    rc = is_gcm(key.profile) ? rtcp_seal_gcm(p, &key, packet, size, index)
+                             : rtcp_seal_cm(p, &key, packet, size, index);
+    key_clear(p, &key);
+    if (rc)
+        return rc;
+    *out_size = size + RTCP_INDEX + tag_len;
+#ifdef PROTECT_AUDIT
+    protect_audit_rtcp(tx, get32(packet + 4), index, packet, *out_size);
+#endif
+    return 0;
+}
+
+// Tag, then E bit and index (RFC 7714 9.2). Without the E bit everything is AAD (9.3).
+static int rtcp_open_gcm(struct protect *p, const struct opening *o, uint32_t trailer)
+{
+    bool encrypted = trailer & RTCP_E_BIT;
+    size_t sealed = o->head + o->body;
+    uint8_t iv[12], tag[16], sent[16];
+    gcm_iv(iv, o->key->salt, o->ssrc, o->index);
+    memcpy(sent, o->in + sealed, sizeof(sent));
+    if (o->out != o->in)
+        memcpy(o->out, o->in, sealed);
+    uint8_t aad[RTCP_HEAD + RTCP_INDEX];
+    memcpy(aad, o->in, RTCP_HEAD);
+    put32(aad + RTCP_HEAD, trailer);
+    uint8_t *body = o->out + RTCP_HEAD;
+    int rc;
+    if (encrypted) {
+        rc = p->ops->gcm(p, o->key, false, iv, aad, sizeof(aad), body, body, o->body, tag);
+    } else {
+        put32(o->out + sealed, trailer); // behind the packet, where the tag stood
+        rc = p->ops->gcm(p, o->key, false, iv, o->out, sealed + RTCP_INDEX, NULL, NULL, 0, tag);
+    }
+    if (!rc && !same_tag(tag, sent, sizeof(tag)))
+        rc = -EBADMSG;
+    if (rc)
+        explicit_bzero(body, o->body);
+    return rc;
+}
+
+// E bit and index, then tag (RFC 3711 3.4).
+static int rtcp_open_cm(struct protect *p, const struct opening *o, uint32_t trailer)
+{
+    size_t sealed = o->head + o->body;
+    uint8_t tag[10], iv[16];
+    int rc = p->ops->hmac(p, o->key, o->in, sealed + RTCP_INDEX, tag);
+    if (!rc && !same_tag(tag, o->in + sealed + RTCP_INDEX, sizeof(tag)))
+        rc = -EBADMSG;
+    if (rc)
+        return rc;
+    if (o->out != o->in)
+        memcpy(o->out, o->in, sealed);
+    if (!(trailer & RTCP_E_BIT))
+        return 0;
+    cm_iv(iv, o->key->salt, o->ssrc, o->index);
+    return p->ops->ctr(p, o->key, iv, o->out + o->head, o->out + o->head, o->body);
+}
+
+int protect_rtcp_open(struct protect *p, const struct protect_rtcp_rx *rx,
+                      struct protect_source *source, const uint8_t *in, size_t size, uint8_t *out,
+                      size_t *out_size, uint32_t *index)
+{
+    unsigned tag_len = protect_tag_len(rx->key.profile);
+    if (!tag_len || size < RTCP_HEAD + RTCP_INDEX + tag_len || in[0] >> 6 != 2 ||
+        get32(in + 4) != source->ssrc)
+        return -EINVAL;
+    bool gcm = is_gcm(rx->key.profile);
+    uint32_t trailer = get32(in + size - RTCP_INDEX - (gcm ? 0 : tag_len));
+    struct protect_key key;
+    struct opening o = {.key = &key,
+                        .ssrc = source->ssrc,
+                        .index = trailer & ~RTCP_E_BIT,
+                        .in = in,
+                        .out = out,
+                        .head = RTCP_HEAD,
+                        .body = size - RTCP_HEAD - RTCP_INDEX - tag_len};
+    int rc = replay_check(&source->replay, o.index);
+    if (!rc)
+        rc = rtcp_expand(p, &key, &rx->key);
+    if (rc)
+        return rc;
+    rc = gcm ? rtcp_open_gcm(p, &o, trailer) : rtcp_open_cm(p, &o, trailer);
+    key_clear(p, &key);
+    if (rc)
+        return rc;
+    replay_commit(&source->replay, o.index);
+    *out_size = o.head + o.body;
+    *index = (uint32_t)o.index;
+    return 0;
+}
