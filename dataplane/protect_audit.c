@@ -65,7 +65,7 @@ int protect_audit_note(const uint8_t *cipher, uint32_t ssrc, uint64_t index, con
                        size_t size)
 {
     uint64_t where[2] = {ssrc, index};
-    uint64_t place = hash(hash(0, cipher, 16), (const uint8_t *)where, sizeof(where));
+    uint64_t place = hash(hash(0, cipher, 32), (const uint8_t *)where, sizeof(where));
     pthread_mutex_lock(&store.lock);
     int rc = note(place ? place : 1, hash(1, bytes, size));
     pthread_mutex_unlock(&store.lock);

@@ -7,7 +7,8 @@
 
 #include "protect.h"
 
-// Notes that the session key `cipher` (its first 16 bytes) protected `size` sealed bytes at
+// Notes that a session key (32 bytes at `cipher`: the key, or its start and what expanding made
+// of it) protected `size` sealed bytes at
 // `index`. Returns 0, -EEXIST when the same place held other bytes, -ENOMEM.
 int protect_audit_note(const uint8_t *cipher, uint32_t ssrc, uint64_t index, const uint8_t *bytes,
                        size_t size);
