@@ -35,8 +35,9 @@ int dpclient_new(struct dpclient **out, uv_loop_t *loop, struct channel *channel
 // Stops. No handler is called any more; the memory goes in the loop's next turns. NULL is fine.
 void dpclient_free(struct dpclient *client);
 
-// Sends head.length bytes at `message` to `lane`, in order. When the ring is full the message waits
-// here, up to a bound; -ENOBUFS beyond it, -EMSGSIZE and -EINVAL (no such lane) as channel_send.
+// Sends head.length bytes at `message` to `lane`, in order. While the ring is full or the dataplane
+// not ready (as last told to on_peer) the message waits here, up to a bound; -ENOBUFS beyond it,
+// -EMSGSIZE and -EINVAL (no such lane) as channel_send. -ENOMEM.
 int dpclient_send(struct dpclient *client, uint32_t lane, const void *message);
 
 // What our heartbeat says of us; false until called.

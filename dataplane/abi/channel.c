@@ -129,6 +129,14 @@ void channel_release(struct channel *channel, uint32_t lane)
         atomic_store_explicit(&ring->tail, tail + 1, memory_order_release);
 }
 
+void channel_discard(struct channel *channel)
+{
+    uint64_t invalid = 0;
+    for (uint32_t lane = 0; lane < channel->lanes; lane++)
+        while (channel_peek(channel, lane, &invalid) != NULL)
+            channel_release(channel, lane);
+}
+
 // ---- bells
 
 bool channel_arm(struct channel *channel)
@@ -207,6 +215,11 @@ enum channel_peer channel_peer(struct channel *channel, uint64_t now_ns, uint64_
 uint32_t channel_peer_pid(const struct channel *channel)
 {
     return CHANNEL_LOAD(peers(channel)->side.pid);
+}
+
+uint64_t channel_peer_epoch(const struct channel *channel)
+{
+    return CHANNEL_LOAD(peers(channel)->side.epoch);
 }
 
 void channel_set_mode(struct channel *channel, enum abi_mode mode)

@@ -69,6 +69,10 @@ int channel_send(struct channel *channel, uint32_t lane, const void *message);
 // A slot whose length field is out of range is skipped and counted in `*invalid`.
 const struct msg_head *channel_peek(struct channel *channel, uint32_t lane, uint64_t *invalid);
 void channel_release(struct channel *channel, uint32_t lane);
+// Throws away what waits in all of our incoming rings: for a side that starts without what its
+// predecessor knew. A dataplane does so before its first ready beat, until which the control plane
+// sends nothing.
+void channel_discard(struct channel *channel);
 
 // The control plane's bell covers every lane. The dataplane's covers lane 0 only, for its main
 // core; workers look at their own lanes in their turns.
@@ -86,6 +90,7 @@ enum channel_peer channel_peer(struct channel *channel, uint64_t now_ns, uint64_
                                bool *ready);
 // Process id of the other side, 0 when it is absent. For pidfd_open(2).
 uint32_t channel_peer_pid(const struct channel *channel);
+uint64_t channel_peer_epoch(const struct channel *channel);         // a load, for before each send
 void channel_set_mode(struct channel *channel, enum abi_mode mode); // controlplane
 enum abi_mode channel_mode(const struct channel *channel);
 

@@ -285,6 +285,21 @@ static void restarted_sides_resume_at_the_indices(void **state)
     assert_int_equal(hear(&f->dp, 1), 0);
 }
 
+static void predecessors_messages_can_be_discarded(void **state)
+{
+    struct fixture *f = *state;
+    both(f);
+    for (uint32_t lane = 0; lane < 3; lane++)
+        for (uint64_t i = 0; i < CHANNEL_SLOTS; i++)
+            say(&f->cp, lane, 1);
+    channel_discard(&f->dp);
+    for (uint32_t lane = 0; lane < 3; lane++) {
+        assert_int_equal(hear(&f->dp, lane), 0);
+        assert_int_equal(say(&f->cp, lane, 2), 0);
+        assert_int_equal(hear(&f->dp, lane), 2);
+    }
+}
+
 static void other_version_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -630,6 +645,7 @@ int main(void)
         TEST(damaged_length_is_skipped),
         TEST(damaged_index_is_mended_by_its_owner),
         TEST(restarted_sides_resume_at_the_indices),
+        TEST(predecessors_messages_can_be_discarded),
         TEST(other_version_is_refused),
         TEST(other_size_is_refused),
         TEST(missing_file_and_range),
