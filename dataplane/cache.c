@@ -1,0 +1,130 @@
+#include "cache.h"
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#define RESIZE_INTERVAL_NS 500000000ull
+
+static uint32_t round_up(uint32_t n)
+{
+    uint32_t size = 16;
+    while (size < n && size < 1u << 30)
+        size <<= 1;
+    return size;
+}
+
+int cache_init(struct cache *cache, uint32_t min, uint32_t max, uint64_t span_ns,
+               void (*release)(void *packet))
+{
+    *cache = (struct cache){
+        .min = round_up(min), .max = round_up(max), .span_ns = span_ns, .release = release};
+    if (cache->max < cache->min)
+        cache->max = cache->min;
+    cache->slots = calloc(cache->min, sizeof(*cache->slots));
+    if (!cache->slots)
+        return -ENOMEM;
+    cache->mask = cache->min - 1;
+    return 0;
+}
+
+static void drop_slot(struct cache *cache, struct cache_slot *slot)
+{
+    if (!slot->packet)
+        return;
+    cache->release(slot->packet);
+    slot->packet = NULL;
+    cache->used--;
+}
+
+void cache_clear(struct cache *cache)
+{
+    for (uint32_t i = 0; cache->slots && i <= cache->mask; i++)
+        drop_slot(cache, &cache->slots[i]);
+    cache->started = 0;
+}
+
+void cache_free(struct cache *cache)
+{
+    cache_clear(cache);
+    free(cache->slots);
+    cache->slots = NULL;
+}
+
+// Empties the slots of the indexes between the old and the new highest, which were never received.
+static void advance(struct cache *cache, uint64_t index)
+{
+    uint64_t gap = index - cache->highest;
+    if (gap > (uint64_t)cache->mask + 1)
+        gap = (uint64_t)cache->mask + 1;
+    for (uint64_t i = 0; i < gap; i++)
+        drop_slot(cache, &cache->slots[(index - i) & cache->mask]);
+    cache->highest = index;
+}
+
+int cache_put(struct cache *cache, uint64_t index, void *packet)
+{
+    struct cache_slot *slot = &cache->slots[index & cache->mask];
+    if (!cache->started) {
+        cache->started = 1;
+        cache->highest = cache->checked_highest = index;
+    } else if (index > cache->highest) {
+        advance(cache, index);
+    } else if (cache->highest - index > cache->mask) {
+        return -ESTALE;
+    } else if (slot->packet && slot->index == index) {
+        return -EEXIST;
+    }
+    drop_slot(cache, slot);
+    *slot = (struct cache_slot){.index = index, .packet = packet};
+    cache->used++;
+    return 0;
+}
+
+void *cache_get(const struct cache *cache, uint64_t index)
+{
+    const struct cache_slot *slot = &cache->slots[index & cache->mask];
+    return slot->packet && slot->index == index ? slot->packet : NULL;
+}
+
+static int resize_to(struct cache *cache, uint32_t size)
+{
+    struct cache_slot *slots = calloc(size, sizeof(*slots));
+    if (!slots)
+        return 0;
+    for (uint32_t i = 0; i <= cache->mask; i++) {
+        struct cache_slot *old = &cache->slots[i];
+        if (old->packet && cache->highest - old->index < size)
+            slots[old->index & (size - 1)] = *old;
+        else
+            drop_slot(cache, old);
+    }
+    free(cache->slots);
+    cache->slots = slots;
+    cache->mask = size - 1;
+    return 1;
+}
+
+int cache_resize(struct cache *cache, uint64_t now_ns)
+{
+    uint64_t elapsed = now_ns - cache->checked_ns;
+    if (!cache->started || elapsed < RESIZE_INTERVAL_NS)
+        return 0;
+    uint64_t packets = cache->highest - cache->checked_highest;
+    bool first = cache->checked_ns == 0;
+    cache->checked_ns = now_ns;
+    cache->checked_highest = cache->highest;
+    if (first)
+        return 0;
+    // A quarter more than the rate of the last interval asks for, against bursts.
+    uint64_t need = packets * cache->span_ns / elapsed;
+    need += need / 4;
+    uint32_t want = need > cache->max ? cache->max : round_up((uint32_t)need);
+    if (want < cache->min)
+        want = cache->min;
+    uint32_t size = cache->mask + 1;
+    if (want > size)
+        return resize_to(cache, want);
+    if (want <= size / 4)
+        return resize_to(cache, size / 2);
+    return 0;
+}

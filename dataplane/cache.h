@@ -1,0 +1,50 @@
+// The packet ring of one media track on one worker: the last packets by extended sequence number,
+// for retransmission. Constant-time insert and lookup; grows and shrinks by itself so that it holds
+// the configured time. Pure: packets are opaque, the caller says how to release them.
+// One thread; the packets may be shared with other threads if they are reference-counted.
+#ifndef HITLESS_CACHE_H
+#define HITLESS_CACHE_H
+
+#include <stdint.h>
+
+struct cache_slot {
+    uint64_t index; // extended sequence number (48 bits)
+    void *packet;   // NULL: empty
+};
+
+struct cache {
+    struct cache_slot *slots;
+    uint32_t mask;       // slots - 1
+    uint32_t used;       // packets held
+    uint32_t min, max;   // bounds of the number of slots, powers of two
+    uint64_t highest;    // highest index ever put; meaningful once `started`
+    uint64_t span_ns;    // time that the ring should hold
+    uint64_t checked_ns; // when the size was last looked at
+    uint64_t checked_highest;
+    uint32_t started;
+    void (*release)(void *packet);
+};
+
+// Makes an empty ring that holds `span_ns` of a track within min..max packets (rounded up to powers
+// of two). 0 or -ENOMEM.
+int cache_init(struct cache *cache, uint32_t min, uint32_t max, uint64_t span_ns,
+               void (*release)(void *packet));
+// Releases every packet and the ring.
+void cache_free(struct cache *cache);
+// Releases every packet and starts over, as for a track that has a new source.
+void cache_clear(struct cache *cache);
+
+// Puts a packet; the ring owns it from then on and releases what it pushes out.
+// Returns 0, -EEXIST (the index is there already) or -ESTALE (older than the ring); on an error the
+// packet stays the caller's.
+int cache_put(struct cache *cache, uint64_t index, void *packet);
+
+// The packet with this index, or NULL. Borrowed: valid until the next cache_put.
+void *cache_get(const struct cache *cache, uint64_t index);
+
+// Adapts the size to the track's rate, at most twice a second; call it as time goes by.
+// Growing is immediate, shrinking only by half when three quarters are unneeded. Keeps the packets
+// that fit. Returns true if the size changed. An allocation that fails leaves the ring as it was.
+int cache_resize(struct cache *cache, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,174 @@
+#include "control.h"
+#include "feedback.h"
+#include "ingest.h"
+
+static void tell_dead(struct worker *worker, uint64_t id, enum msg_dead_reason reason)
+{
+    struct msg_session_dead message = {
+        .head = {.type = MSG_SESSION_DEAD, .length = sizeof(message), .id = id}, .reason = reason};
+    channel_send(worker->dp->channel, worker->lane, &message);
+}
+
+static void session_open(struct worker *worker, const struct msg_session_open *open)
+{
+    int error;
+    enum abi_mode mode = atomic_load_explicit(&worker->dp->mode, memory_order_relaxed);
+    if (mode != ABI_MODE_NORMAL) {
+        tell_dead(worker, open->head.id, DEAD_REFUSED_MODE);
+        return;
+    }
+    struct session *session = tables_open_session(&worker->tables, open, worker->now_ns, &error);
+    if (session)
+        tables_join(&worker->tables, session);
+    else if (error != EEXIST)
+        tell_dead(worker, open->head.id, DEAD_REFUSED_SLOT);
+}
+
+static bool wants_transport_cc(const struct session *session)
+{
+    for (int i = 0; i < session->tracks; i++)
+        if ((session->track[i].feedback & FB_TRANSPORT_CC) &&
+            session->track[i].hdrext[HDREXT_TRANSPORT_CC])
+            return true;
+    return false;
+}
+
+static int key_publisher(struct worker *worker, struct session *session,
+                         const struct msg_session_keys *keys)
+{
+    struct stream *stream = tables_stream(&worker->tables, session->stream);
+    if (!stream)
+        return -ENOENT;
+    stream->publisher = tables_slot(&worker->tables, session);
+    if (!stream->rx)
+        stream->rx = aligned_alloc(ABI_CACHE_LINE, sizeof(*stream->rx));
+    if (!stream->rx)
+        return -ENOMEM;
+    if (!stream->twcc && wants_transport_cc(session))
+        stream->twcc = calloc(1, sizeof(*stream->twcc));
+    return protect_rx_init(worker->protect, stream->rx, keys->profile, keys->remote);
+}
+
+static void session_keys(struct worker *worker, const struct msg_session_keys *keys)
+{
+    struct session *session = tables_session(&worker->tables, keys->head.id);
+    // A second set would restart the packet indexes under a key that may be the same.
+    if (!session || session->state == SESSION_KEYED)
+        return;
+    int rc = session->role == ROLE_PUBLISH
+                 ? key_publisher(worker, session, keys)
+                 : protect_tx_init(worker->protect, &session->tx, keys->profile, keys->local);
+    if (rc == 0)
+        rc = protect_rtcp_tx_init(&session->rtcp_tx, keys->profile, keys->local);
+    if (rc == 0)
+        rc = protect_rtcp_rx_init(&session->rtcp_rx, keys->profile, keys->remote);
+    if (rc) {
+        tell_dead(worker, keys->head.id, DEAD_REFUSED_INVALID);
+        return;
+    }
+    session->state = SESSION_KEYED;
+}
+
+static void session_ice(struct worker *worker, const struct msg_session_ice *ice)
+{
+    struct session *session = tables_session(&worker->tables, ice->head.id);
+    if (session)
+        tables_set_ice(&worker->tables, session, &ice->ice);
+}
+
+static void session_close(struct worker *worker, const struct msg_head *head)
+{
+    struct session *session = tables_session(&worker->tables, head->id);
+    if (session) {
+        uint32_t slot = tables_slot(&worker->tables, session);
+        feedback_bye(worker, session);
+        tables_close_session(&worker->tables, worker->protect, session);
+        memset(channel_session_stats(worker->dp->channel, worker->id, slot), 0,
+               sizeof(struct stats_session));
+    }
+    struct msg_session_closed message = {
+        .head = {.type = MSG_SESSION_CLOSED, .length = sizeof(message), .id = head->id}};
+    channel_send(worker->dp->channel, worker->lane, &message);
+}
+
+static void dtls_send(struct worker *worker, const struct msg_dtls *dtls)
+{
+    struct session *session = tables_session(&worker->tables, dtls->head.id);
+    if (session && worker_send_payload(worker, session, dtls->data, dtls->size) == 0)
+        worker_count(worker, COUNT_dtls_down, 1);
+}
+
+static void stream_open(struct worker *worker, const struct msg_stream_open *open)
+{
+    int error;
+    struct stream *stream = tables_stream(&worker->tables, open->head.id);
+    if (stream && stream->source_worker == open->source_worker)
+        tables_update_stream(&worker->tables, stream, open);
+    else if (!tables_open_stream(&worker->tables, open, worker->id, &error))
+        worker_drop(worker, DROP_message_invalid);
+}
+
+static void stream_close(struct worker *worker, const struct msg_head *head)
+{
+    struct stream *stream = tables_stream(&worker->tables, head->id);
+    if (!stream)
+        return;
+    if (stream->source_worker == worker->id)
+        memset(channel_stream_stats(worker->dp->channel, MSG_SLOT(head->id)), 0,
+               sizeof(struct stats_stream));
+    tables_close_stream(&worker->tables, stream);
+}
+
+void control_handle(struct worker *worker, const struct msg_head *head)
+{
+    struct stream *stream;
+    switch (head->type) {
+    case MSG_SESSION_OPEN:
+        session_open(worker, (const struct msg_session_open *)head);
+        break;
+    case MSG_SESSION_KEYS:
+        session_keys(worker, (const struct msg_session_keys *)head);
+        break;
+    case MSG_SESSION_ICE:
+        session_ice(worker, (const struct msg_session_ice *)head);
+        break;
+    case MSG_SESSION_CLOSE:
+        session_close(worker, head);
+        break;
+    case MSG_DTLS_SEND:
+        dtls_send(worker, (const struct msg_dtls *)head);
+        break;
+    case MSG_STREAM_OPEN:
+        stream_open(worker, (const struct msg_stream_open *)head);
+        break;
+    case MSG_STREAM_CLOSE:
+        stream_close(worker, head);
+        break;
+    case MSG_STREAM_FORWARD:
+        stream = tables_stream(&worker->tables, head->id);
+        if (stream)
+            stream->forward = ((const struct msg_stream_forward *)head)->workers;
+        break;
+    default:
+        worker_drop(worker, DROP_message_invalid);
+    }
+}
+
+unsigned control_poll(struct worker *worker, unsigned max)
+{
+    struct channel *channel = worker->dp->channel;
+    unsigned handled = 0;
+    uint64_t invalid = 0;
+    const struct msg_head *head;
+    while (handled < max && (head = channel_peek(channel, worker->lane, &invalid))) {
+        if (msg_check(head) == 0)
+            control_handle(worker, head);
+        else
+            invalid++;
+        channel_release(channel, worker->lane);
+        handled++;
+    }
+    worker->stats->drop[DROP_message_invalid] += invalid;
+    worker_count(worker, COUNT_messages, handled);
+    return handled;
+}

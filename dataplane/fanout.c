@@ -1,0 +1,249 @@
+#include "fanout.h"
+#include <rte_prefetch.h>
+
+#define BATCH 32          // packets sealed together
+#define PLANS 8           // packets of a track planned together
+#define EXTS_MAX 12       // header extensions per packet
+#define EXT_BLOCK_MAX 192 // bytes of header extensions that we carry along
+#define AHEAD 2           // viewers whose state is fetched in advance
+
+// A packet and the extension blocks it gets, one per numbering in use among the track's viewers.
+struct plan {
+    const struct media_meta *meta;
+    const uint8_t *payload;
+    uint8_t ext[TRACK_MAPS][EXT_BLOCK_MAX];
+    uint8_t ext_length[TRACK_MAPS + 1]; // the last is for viewers without a map: 0
+};
+
+// Packets on their way through the cipher.
+struct batch {
+    struct rte_mbuf *mbuf[BATCH];
+    struct seal_job job[BATCH];
+    const struct session *session[BATCH];
+    unsigned room; // mbufs allocated
+    unsigned used;
+};
+
+static void make_plan(struct plan *plan, const struct track *track, struct rte_mbuf *m)
+{
+    plan->meta = media_meta(m);
+    const uint8_t *packet = rte_pktmbuf_mtod(m, const uint8_t *);
+    plan->payload = packet + plan->meta->header;
+    memset(plan->ext_length, 0, sizeof(plan->ext_length));
+    struct rtp_view view;
+    if (rtp_parse_header(packet, plan->meta->header, &view) || !view.ext_profile)
+        return;
+    uint8_t kind_of[16] = {0}; // publisher's id -> kind + 1
+    for (uint8_t kind = 0; kind < HDREXTS; kind++)
+        if (track->config.hdrext[kind])
+            kind_of[track->config.hdrext[kind] & 15] = kind + 1;
+    for (unsigned map = 0; map < TRACK_MAPS; map++) {
+        if (!track->maps[map].users)
+            continue;
+        struct rtp_ext list[EXTS_MAX], ext;
+        struct rtp_ext_iter iter;
+        size_t count = 0;
+        rtp_ext_begin(&iter, &view);
+        while (count < EXTS_MAX && rtp_ext_next(&iter, &ext)) {
+            uint8_t kind = ext.id < 16 ? kind_of[ext.id] : 0;
+            uint8_t id = kind ? track->maps[map].ids[kind - 1] : 0;
+            if (id)
+                list[count++] = (struct rtp_ext){id, ext.length, ext.data};
+        }
+        plan->ext_length[map] = (uint8_t)rtp_ext_write(plan->ext[map], EXT_BLOCK_MAX, list, count);
+    }
+}
+
+static bool batch_room(struct worker *worker, struct batch *batch)
+{
+    if (batch->used < batch->room)
+        return true;
+    if (rte_pktmbuf_alloc_bulk(worker->pools.tx, batch->mbuf, BATCH))
+        return false;
+    batch->room = BATCH;
+    batch->used = 0;
+    return true;
+}
+
+static void batch_flush(struct worker *worker, struct batch *batch)
+{
+    protect_seal(worker->protect, batch->job, batch->used);
+    for (unsigned i = 0; i < batch->used; i++) {
+        const struct session *session = batch->session[i];
+        const struct seal_job *job = &batch->job[i];
+        size_t length =
+            (size_t)job->header_len + job->payload_len + protect_tag_len(job->tx->key.profile);
+        worker_finish_frame(worker, &session->frame, batch->mbuf[i], length);
+        worker_send(worker, batch->mbuf[i]);
+    }
+    batch->room = batch->used = 0;
+}
+
+static void batch_end(struct worker *worker, struct batch *batch)
+{
+    unsigned used = batch->used, room = batch->room;
+    batch_flush(worker, batch);
+    rte_pktmbuf_free_bulk(batch->mbuf + used, room - used);
+}
+
+static inline size_t write_header(uint8_t *out, const struct plan *plan, const struct sub *sub,
+                                  uint8_t pt, uint32_t ssrc, uint64_t index)
+{
+    const struct media_meta *meta = plan->meta;
+    uint8_t ext = plan->ext_length[sub->map];
+    rtp_header_write(out, &(struct rtp_header){.pt = pt,
+                                               .marker = meta->marker,
+                                               .extension = ext != 0,
+                                               .padding = meta->padding,
+                                               .seq = (uint16_t)index,
+                                               .timestamp = meta->timestamp,
+                                               .ssrc = ssrc});
+    if (ext)
+        memcpy(out + RTP_HEADER, plan->ext[sub->map], ext);
+    return RTP_HEADER + ext;
+}
+
+// Whether this viewer takes the packet; decides where its numbers start with the first one.
+static inline bool takes(struct sub *sub, const struct media_meta *meta, bool video)
+{
+    if (video && !sub->keyed) {
+        if (!meta->keyframe)
+            return false;
+        sub->keyed = 1;
+    }
+    if (!sub->started) {
+        sub->started = 1;
+        sub->delta = (sub->delta - meta->index) & INDEX_MASK;
+    }
+    // Older than the viewer's first packet.
+    return ((meta->index + sub->delta) & INDEX_MASK) < INDEX_MASK / 2;
+}
+
+static inline bool fits(const struct worker *worker, const struct session *session, size_t length)
+{
+    return session->frame.length - session->frame.l2_len + length <= worker->dp->config->mtu;
+}
+
+static unsigned fan_plans(struct worker *worker, struct track *track, const struct plan *plans,
+                          unsigned count, struct batch *batch)
+{
+    bool video = track->config.kind == KIND_VIDEO;
+    const struct session *sessions = worker->tables.sessions;
+    unsigned sealed = 0;
+    for (uint32_t s = 0; s < track->sub_count; s++) {
+        struct sub *sub = &track->subs[s];
+        const struct session *session = &sessions[sub->session];
+        if (s + AHEAD < track->sub_count) {
+            const uint8_t *next = (const uint8_t *)&sessions[sub[AHEAD].session];
+            for (unsigned line = 0; line < 8; line++)
+                rte_prefetch0(next + line * ABI_CACHE_LINE);
+            rte_prefetch0(sub + AHEAD + 1);
+        }
+        if (session->state != SESSION_KEYED || session->frame.length == 0)
+            continue;
+        for (unsigned p = 0; p < count; p++) {
+            const struct media_meta *meta = plans[p].meta;
+            if (!takes(sub, meta, video))
+                continue;
+            if (!batch_room(worker, batch)) {
+                worker_drop(worker, DROP_no_mbuf);
+                continue;
+            }
+            uint64_t index = (meta->index + sub->delta) & INDEX_MASK;
+            uint8_t *out =
+                rte_pktmbuf_mtod(batch->mbuf[batch->used], uint8_t *) + session->frame.length;
+            size_t header = write_header(out, &plans[p], sub, sub->pt, sub->ssrc, index);
+            size_t length = header + meta->payload + protect_tag_len(session->tx.key.profile);
+            if (!fits(worker, session, length)) {
+                worker_drop(worker, DROP_too_big);
+                continue;
+            }
+            batch->session[batch->used] = session;
+            batch->job[batch->used++] = (struct seal_job){.tx = &session->tx,
+                                                          .src = plans[p].payload,
+                                                          .dst = out,
+                                                          .header_len = (uint16_t)header,
+                                                          .payload_len = meta->payload,
+                                                          .ssrc = sub->ssrc,
+                                                          .index = index};
+            sub->packets++;
+            sub->bytes += length;
+            sub->last_timestamp = meta->timestamp;
+            sealed++;
+            if (batch->used == BATCH)
+                batch_flush(worker, batch);
+        }
+    }
+    return sealed;
+}
+
+unsigned fanout_run(struct worker *worker, struct stream *stream, struct track *track,
+                    struct rte_mbuf *const packets[], unsigned count)
+{
+    struct plan plans[PLANS];
+    struct batch batch;
+    batch.room = batch.used = 0;
+    unsigned sealed = 0;
+    for (unsigned done = 0; done < count; done += PLANS) {
+        unsigned n = count - done < PLANS ? count - done : PLANS;
+        for (unsigned i = 0; i < n; i++)
+            make_plan(&plans[i], track, packets[done + i]);
+        sealed += fan_plans(worker, track, plans, n, &batch);
+    }
+    if (batch.room)
+        batch_end(worker, &batch);
+    worker_count(worker, COUNT_rtp_out, sealed);
+    return sealed;
+}
+
+unsigned fanout_resend(struct worker *worker, struct track *track, struct sub *sub,
+                       struct rte_mbuf *packet)
+{
+    const struct session *session = &worker->tables.sessions[sub->session];
+    if (session->state != SESSION_KEYED || session->frame.length == 0)
+        return 0;
+    struct plan plan;
+    make_plan(&plan, track, packet);
+    const struct media_meta *meta = plan.meta;
+    struct rte_mbuf *m = rte_pktmbuf_alloc(worker->pools.tx);
+    if (!m) {
+        worker_drop(worker, DROP_no_mbuf);
+        return 0;
+    }
+    bool rtx = sub->rtx_ssrc && sub->rtx_pt != MSG_NO_PT;
+    uint64_t original = (meta->index + sub->delta) & INDEX_MASK;
+    uint64_t index = rtx ? sub->rtx_index & INDEX_MASK : original;
+    uint32_t ssrc = rtx ? sub->rtx_ssrc : sub->ssrc;
+    uint8_t *out = rte_pktmbuf_mtod(m, uint8_t *) + session->frame.length;
+    size_t header = write_header(out, &plan, sub, rtx ? sub->rtx_pt : sub->pt, ssrc, index);
+    const uint8_t *source = plan.payload;
+    uint16_t payload = meta->payload;
+    if (rtx) {
+        // Sealed in place: the original sequence number goes in front of the payload.
+        payload += RTP_RTX_OSN;
+        source = out + header;
+    }
+    size_t length = header + payload + protect_tag_len(session->tx.key.profile);
+    if (!fits(worker, session, length) ||
+        session->frame.length + length + PROTECT_TAG_ROOM > rte_pktmbuf_tailroom(m)) {
+        worker_drop(worker, DROP_too_big);
+        rte_pktmbuf_free(m);
+        return 0;
+    }
+    if (rtx) {
+        rtp_rtx_write_osn(out + header, (uint16_t)original);
+        memcpy(out + header + RTP_RTX_OSN, plan.payload, meta->payload);
+        sub->rtx_index++;
+    }
+    struct seal_job job = {.tx = &session->tx,
+                           .src = source,
+                           .dst = out,
+                           .header_len = (uint16_t)header,
+                           .payload_len = payload,
+                           .ssrc = ssrc,
+                           .index = index};
+    protect_seal(worker->protect, &job, 1);
+    worker_finish_frame(worker, &session->frame, m, length);
+    worker_send(worker, m);
+    return (unsigned)length;
+}

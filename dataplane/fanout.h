@@ -1,0 +1,18 @@
+// One opened packet to many viewers: header from the viewer's numbers, payload sealed out of place
+// from the shared plaintext straight into the viewer's mbuf. RFC 3550, 3711, 4588, 8285.
+#ifndef HITLESS_FANOUT_H
+#define HITLESS_FANOUT_H
+
+#include "worker.h"
+
+// Sends `count` packets of one track, in order, to every viewer that it has on this worker.
+// Borrows the packets. Returns the number of packets sealed.
+unsigned fanout_run(struct worker *worker, struct stream *stream, struct track *track,
+                    struct rte_mbuf *const packets[], unsigned count);
+
+// Sends one packet of the ring to one viewer again: as RTX if the viewer negotiated it, else the
+// very same packet (same index, same bytes). Returns bytes of RTP sent, 0 if dropped.
+unsigned fanout_resend(struct worker *worker, struct track *track, struct sub *sub,
+                       struct rte_mbuf *packet);
+
+#endif

@@ -1,0 +1,22 @@
+// RTCP from clients, and what it makes us do: resend, ask for key frames, keep statistics.
+// RFC 3550, 4585, 5104, 5506.
+#ifndef HITLESS_FEEDBACK_H
+#define HITLESS_FEEDBACK_H
+
+#include "worker.h"
+
+// Takes an SRTCP packet from a session's validated address.
+void feedback_rtcp(struct worker *worker, struct session *session, const uint8_t *packet,
+                   size_t length);
+
+// Seals `length` bytes of compound RTCP at `packet` (which has PROTECT_RTCP_ROOM bytes more) and
+// sends it to the session. 0 or a negative errno.
+int feedback_send(struct worker *worker, struct session *session, uint8_t *packet, size_t length);
+
+// Sender reports for each track of a viewer; about once a second.
+void feedback_report(struct worker *worker, struct session *session);
+
+// BYE for a viewer's tracks, before its session is forgotten.
+void feedback_bye(struct worker *worker, struct session *session);
+
+#endif

@@ -1,0 +1,345 @@
+#include "ingest.h"
+
+// Where a track's index space starts: high enough that older packets never go below zero.
+#define FIRST_INDEX UINT64_C(0x100000)
+
+struct place {
+    struct track *track;
+    struct layer *layer;
+    uint8_t number; // of the layer
+    bool rtx;
+};
+
+static bool find_ssrc(struct stream *stream, uint32_t ssrc, struct place *place)
+{
+    for (int t = 0; t < stream->tracks; t++) {
+        struct track *track = &stream->track[t];
+        for (uint8_t l = 0; l < track->config.layers; l++) {
+            struct layer *layer = &track->layers[l];
+            *place = (struct place){track, layer, l, layer->rtx.ssrc == ssrc};
+            if (ssrc && (layer->media.ssrc == ssrc || place->rtx))
+                return true;
+        }
+    }
+    return false;
+}
+
+static bool ext_text(const struct rtp_view *view, uint8_t id, char *text, size_t size)
+{
+    struct rtp_ext ext;
+    if (!id || !rtp_ext_find(view, id, &ext) || ext.length == 0 || ext.length >= size)
+        return false;
+    memcpy(text, ext.data, ext.length);
+    text[ext.length] = 0;
+    return true;
+}
+
+// Places an SSRC that the SDP did not name: by MID or payload type, then by RID (RFC 8852).
+static bool learn_ssrc(struct stream *stream, const struct rtp_view *view, struct place *place)
+{
+    for (int t = 0; t < stream->tracks; t++) {
+        struct track *track = &stream->track[t];
+        const struct msg_track *config = &track->config;
+        char mid[MSG_MID_LEN], rid[MSG_MID_LEN];
+        if (ext_text(view, config->hdrext[HDREXT_MID], mid, sizeof(mid)) &&
+            strncmp(mid, config->mid, sizeof(mid)) != 0)
+            continue;
+        bool rtx = config->rtx_pt != MSG_NO_PT && view->pt == config->rtx_pt;
+        if (!rtx && view->pt != config->pt)
+            continue;
+        uint8_t number = 0;
+        uint8_t id = config->hdrext[rtx ? HDREXT_REPAIRED_RID : HDREXT_RID];
+        if (config->layers > 1) {
+            if (!ext_text(view, id, rid, sizeof(rid)))
+                return false;
+            while (number < config->layers && strncmp(rid, config->layer[number].rid, sizeof(rid)))
+                number++;
+            if (number == config->layers)
+                return false;
+        }
+        *place = (struct place){track, &track->layers[number], number, rtx};
+        return true;
+    }
+    return false;
+}
+
+// Takes an authenticated new SSRC in the place of the layer's old one.
+static void adopt_source(const struct place *place, const struct protect_source *source)
+{
+    struct layer *layer = place->layer;
+    if (place->rtx) {
+        layer->rtx = *source;
+        return;
+    }
+    if (layer->media.ssrc && layer->media.ssrc != source->ssrc) {
+        layer->stats = (struct rtp_rx_stats){0};
+        layer->gaps = (struct gaps){0};
+        layer->mapped = false;
+        layer->sr_ntp = 0;
+    }
+    layer->media = *source;
+}
+
+// Continues the track's numbers and clock where the last source left them.
+static void map_layer(struct track *track, struct layer *layer, uint64_t index, uint32_t timestamp,
+                      uint64_t now_ns)
+{
+    if (!track->next_index)
+        track->next_index = FIRST_INDEX;
+    layer->delta = track->next_index - index;
+    layer->timestamp_delta = 0;
+    if (track->last_ns) {
+        uint32_t elapsed = rtp_clock(now_ns - track->last_ns, track->config.clock_rate);
+        layer->timestamp_delta = track->last_timestamp + (elapsed ? elapsed : 1) - timestamp;
+    }
+    layer->mapped = true;
+    track->clock = (struct track_clock){.ntp = layer->sr_ntp,
+                                        .at_ns = layer->sr_ns,
+                                        .timestamp = layer->sr_timestamp + layer->timestamp_delta};
+}
+
+// Turns the RTX packet in `m` into the packet that it repeats (RFC 4588 section 4).
+static bool unwrap_rtx(struct rte_mbuf *m, struct rtp_view *view, const struct place *place,
+                       uint64_t *index)
+{
+    uint16_t osn;
+    if (!place->layer->media.ssrc || rtp_rtx_osn(view, &osn))
+        return false; // padding that probes for bandwidth
+    uint8_t *head = rte_pktmbuf_mtod(m, uint8_t *);
+    memmove(head + RTP_RTX_OSN, head, view->header);
+    head = (uint8_t *)rte_pktmbuf_adj(m, RTP_RTX_OSN);
+    store_be16(head + 2, osn);
+    head[1] = (head[1] & 0x80) | place->track->config.pt;
+    store_be32(head + 8, place->layer->media.ssrc);
+    *index = rtp_nearest_seq(replay_top(&place->layer->media.replay), osn);
+    return rtp_parse(head, rte_pktmbuf_pkt_len(m), view) == 0;
+}
+
+static void account(struct worker *worker, struct stream *stream, const struct place *place,
+                    const struct rtp_view *view, uint64_t index, size_t length)
+{
+    struct layer *layer = place->layer;
+    enum gaps_arrival arrival = gaps_received(&layer->gaps, index, worker->now_ns);
+    if (place->rtx || arrival == GAPS_RECOVERED) {
+        rtp_rx_recovered(&layer->stats);
+        if (arrival == GAPS_RECOVERED) {
+            layer->recovered++;
+            worker_count(worker, COUNT_nack_up_recovered, 1);
+        }
+    } else {
+        rtp_rx_update(&layer->stats, view->seq, view->timestamp,
+                      rtp_clock(worker->now_ns, place->track->config.clock_rate));
+    }
+    layer->packets++;
+    layer->bytes += length;
+    layer->rate_bytes += length;
+    layer->heard_ns = worker->now_ns;
+    stream->packets++;
+    stream->bytes += length;
+    stream->rate_bytes += length;
+    worker_count(worker, COUNT_rtp_in, 1);
+}
+
+static void note_transport_cc(struct stream *stream, const struct place *place,
+                              const struct rtp_view *view, uint64_t now_ns)
+{
+    struct rtp_ext ext;
+    uint8_t id = place->track->config.hdrext[HDREXT_TRANSPORT_CC];
+    if (stream->twcc && id && rtp_ext_find(view, id, &ext) && ext.length == 2)
+        twcc_received(stream->twcc, load_be16(ext.data), now_ns);
+}
+
+// Opens the packet into a fresh mbuf and finds or learns its place. NULL: dropped and counted.
+static struct rte_mbuf *open_packet(struct worker *worker, struct stream *stream,
+                                    const uint8_t *packet, size_t length, struct place *place,
+                                    struct rtp_view *view, uint64_t *index)
+{
+    if (rtp_parse_header(packet, length, view)) {
+        worker_drop(worker, DROP_rtp_malformed);
+        return NULL;
+    }
+    struct protect_source fresh = {.ssrc = view->ssrc};
+    bool known = find_ssrc(stream, view->ssrc, place);
+    struct protect_source *source = !known       ? &fresh
+                                    : place->rtx ? &place->layer->rtx
+                                                 : &place->layer->media;
+    struct rte_mbuf *m = rte_pktmbuf_alloc(worker->pools.cache);
+    if (!m || rte_pktmbuf_tailroom(m) < length) {
+        worker_drop(worker, m ? DROP_too_big : DROP_no_mbuf);
+        rte_pktmbuf_free(m);
+        return NULL;
+    }
+    uint8_t *out = rte_pktmbuf_mtod(m, uint8_t *);
+    size_t size;
+    int rc = protect_open(worker->protect, stream->rx, source, packet, length, out, &size, index);
+    enum drop why = rc == -EALREADY  ? DROP_srtp_replay
+                    : rc == -EBADMSG ? DROP_srtp_auth
+                                     : DROP_rtp_malformed;
+    if (rc == 0) {
+        rte_pktmbuf_append(m, (uint16_t)size);
+        why = DROP_rtp_malformed;
+        rc = rtp_parse(out, size, view);
+    }
+    if (rc == 0 && !known) {
+        why = DROP_rtp_unknown_ssrc;
+        rc = learn_ssrc(stream, view, place) ? 0 : -ENOENT;
+        if (rc == 0)
+            adopt_source(place, &fresh);
+    }
+    if (rc == 0)
+        return m;
+    worker_drop(worker, why);
+    rte_pktmbuf_free(m);
+    return NULL;
+}
+
+// Whether this packet of that layer goes into the ring; switches layers at key frames.
+static bool choose(struct worker *worker, const struct place *place, bool keyframe)
+{
+    struct track *track = place->track;
+    if (place->number == track->layer)
+        return true;
+    bool silent = worker->now_ns - track->layers[track->layer].heard_ns > 500000000;
+    if (!keyframe || place->rtx || (place->number != track->next_layer && !silent))
+        return false;
+    track->layers[track->layer].mapped = false;
+    track->layer = track->next_layer = place->number;
+    return true;
+}
+
+static void fill_meta(struct rte_mbuf *m, struct stream *stream, const struct place *place,
+                      const struct rtp_view *view, uint64_t index, uint64_t now_ns, bool keyframe)
+{
+    *media_meta(m) = (struct media_meta){
+        .index = index + place->layer->delta,
+        .arrival_ns = now_ns,
+        .stream = stream->id,
+        .timestamp = view->timestamp + place->layer->timestamp_delta,
+        .header = view->header,
+        .payload = (uint16_t)(view->length - view->header),
+        .track = (uint8_t)(place->track - stream->track),
+        .marker = view->marker,
+        .padding = view->padding != 0,
+        .keyframe = keyframe,
+    };
+}
+
+// The track's ring owns one reference, the caller gets another.
+static bool keep(struct worker *worker, struct track *track, struct rte_mbuf *m)
+{
+    struct media_meta *meta = media_meta(m);
+    int rc = cache_put(&track->ring, meta->index, m);
+    if (rc) {
+        worker_drop(worker, rc == -EEXIST ? DROP_cache_duplicate : DROP_cache_old);
+        rte_pktmbuf_free(m);
+        return false;
+    }
+    rte_mbuf_refcnt_update(m, 1);
+    if (meta->index >= track->next_index) {
+        track->next_index = meta->index + 1;
+        track->last_timestamp = meta->timestamp;
+        track->last_ns = meta->arrival_ns;
+    }
+    return true;
+}
+
+struct rte_mbuf *ingest_rtp(struct worker *worker, struct session *session, const uint8_t *packet,
+                            size_t length)
+{
+    struct stream *stream = tables_stream(&worker->tables, session->stream);
+    if (!stream || !stream->rx) {
+        worker_drop(worker, DROP_rtp_no_keys);
+        return NULL;
+    }
+    struct place place = {0};
+    struct rtp_view view;
+    uint64_t index = 0;
+    struct rte_mbuf *m = open_packet(worker, stream, packet, length, &place, &view, &index);
+    if (!m)
+        return NULL;
+    session->heard_ns = worker->now_ns;
+    session->packets_in++;
+    session->bytes_in += length;
+    note_transport_cc(stream, &place, &view, worker->now_ns);
+    if (place.rtx && !unwrap_rtx(m, &view, &place, &index)) {
+        rte_pktmbuf_free(m);
+        return NULL;
+    }
+    account(worker, stream, &place, &view, index, length);
+    bool keyframe =
+        place.track->config.kind == KIND_VIDEO &&
+        rtp_is_keyframe(place.track->config.codec, view.packet + view.header, view.payload_length);
+    if (keyframe) {
+        stream->keyframes++;
+        stream->keyframe_ns = worker->now_ns;
+    }
+    if (!choose(worker, &place, keyframe)) {
+        rte_pktmbuf_free(m);
+        return NULL;
+    }
+    if (!place.layer->mapped) {
+        if (place.rtx) {
+            rte_pktmbuf_free(m);
+            return NULL;
+        }
+        map_layer(place.track, place.layer, index, view.timestamp, worker->now_ns);
+    }
+    if (keyframe)
+        place.track->key_wanted = false;
+    fill_meta(m, stream, &place, &view, index, worker->now_ns, keyframe);
+    ingest_set_state(worker, stream, STREAM_LIVE);
+    return keep(worker, place.track, m) ? m : NULL;
+}
+
+bool ingest_shared(struct worker *worker, struct rte_mbuf *m)
+{
+    struct media_meta *meta = media_meta(m);
+    struct stream *stream = tables_stream(&worker->tables, meta->stream);
+    if (!stream || meta->track >= stream->tracks) {
+        rte_pktmbuf_free(m);
+        return false;
+    }
+    return keep(worker, &stream->track[meta->track], m);
+}
+
+void ingest_set_state(struct worker *worker, struct stream *stream, enum stream_state state)
+{
+    if (stream->state == state)
+        return;
+    struct msg_stream_state message = {
+        .head = {.type = MSG_STREAM_STATE, .length = sizeof(message), .id = stream->id},
+        .state = state};
+    if (channel_send(worker->dp->channel, worker->lane, &message) == 0)
+        stream->state = (uint8_t)state;
+}
+
+void ingest_sender_report(struct worker *worker, struct stream *stream,
+                          const struct rtcp_sender *sender)
+{
+    struct place place = {0};
+    if (!find_ssrc(stream, sender->ssrc, &place) || place.rtx)
+        return;
+    struct layer *layer = place.layer;
+    layer->sr_ntp = sender->ntp;
+    layer->sr_ns = worker->now_ns;
+    layer->sr_timestamp = sender->rtp;
+    if (layer->mapped && place.number == place.track->layer)
+        place.track->clock =
+            (struct track_clock){.ntp = sender->ntp,
+                                 .at_ns = worker->now_ns,
+                                 .timestamp = sender->rtp + layer->timestamp_delta};
+}
+
+void ingest_bye(struct worker *worker, struct stream *stream, uint32_t ssrc)
+{
+    struct place place = {0};
+    if (!find_ssrc(stream, ssrc, &place) || place.rtx)
+        return;
+    // A later packet of the same SSRC brings it back by itself.
+    place.layer->heard_ns = 0;
+    for (int t = 0; t < stream->tracks; t++)
+        for (int l = 0; l < stream->track[t].config.layers; l++)
+            if (stream->track[t].layers[l].heard_ns)
+                return;
+    ingest_set_state(worker, stream, STREAM_BYE);
+}

@@ -1,0 +1,29 @@
+// A publisher's media: opened once, placed in the track's own number space, kept in its ring.
+// Runs on the stream's source worker. RFC 3711, 3550, 4588, 8285, 8852 (RID).
+//
+// A track has one continuous space of extended sequence numbers and timestamps, however often its
+// source SSRC or simulcast layer changes; viewers only add a constant to it.
+#ifndef HITLESS_INGEST_H
+#define HITLESS_INGEST_H
+
+#include "rtcp.h"
+#include "worker.h"
+
+// Takes an RTP packet of `length` bytes at `packet` from a publisher's session. Returns the opened
+// packet to be fanned out (it is in the ring as well), or NULL.
+struct rte_mbuf *ingest_rtp(struct worker *worker, struct session *session, const uint8_t *packet,
+                            size_t length);
+
+// Puts a packet that another worker or node opened into this worker's ring. False: it is there
+// already or too old, and was freed.
+bool ingest_shared(struct worker *worker, struct rte_mbuf *m);
+
+// A sender report of the publisher.
+void ingest_sender_report(struct worker *worker, struct stream *stream,
+                          const struct rtcp_sender *sender);
+// The publisher said BYE for this SSRC.
+void ingest_bye(struct worker *worker, struct stream *stream, uint32_t ssrc);
+// Tells the control plane when the stream's state changed.
+void ingest_set_state(struct worker *worker, struct stream *stream, enum stream_state state);
+
+#endif

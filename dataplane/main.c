@@ -1,0 +1,198 @@
+// hitless-dataplane: maps the channel, starts EAL, the port and the workers; then the main core
+// beats the heart of the channel, watches the workers and waits for the end.
+//
+// The configuration comes with the channel, so this process parses nothing and opens no socket.
+#include "eal.h"
+#include "worker.h"
+#include <errno.h>
+#include <rte_launch.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#define CHANNEL_WAIT_MS 10000
+#define TURN_MS 5
+#define PORT_STATS_MS 200
+
+static volatile sig_atomic_t stopping;
+
+static void on_signal(int signal)
+{
+    stopping = signal;
+}
+
+static uint64_t clock_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static void sleep_ms(unsigned ms)
+{
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    nanosleep(&t, NULL);
+}
+
+static int open_channel(struct channel *channel, const char *dir, char *why, size_t why_size)
+{
+    int rc = -ENOENT;
+    for (unsigned waited = 0; waited < CHANNEL_WAIT_MS && !stopping; waited += 50) {
+        rc = channel_open(channel, dir, why, why_size);
+        if (rc != -ENOENT)
+            return rc;
+        sleep_ms(50);
+    }
+    return rc;
+}
+
+// Lane 0: what concerns the whole process.
+static void poll_lane(struct dataplane *dp)
+{
+    const struct msg_head *head;
+    uint64_t invalid = 0;
+    while ((head = channel_peek(dp->channel, 0, &invalid))) {
+        if (msg_check(head) == 0 && head->type == MSG_MODE)
+            atomic_store(&dp->mode, ((const struct msg_mode *)head)->mode);
+        channel_release(dp->channel, 0);
+    }
+}
+
+static void report_stalls(struct dataplane *dp, uint64_t now_ns, bool *stalled)
+{
+    for (uint32_t w = 0; w < dp->workers; w++) {
+        uint64_t seen =
+            __atomic_load_n(&channel_worker_stats(dp->channel, w)->progress_ns, __ATOMIC_RELAXED);
+        bool now = seen && now_ns > seen && now_ns - seen > ABI_STALLED_NS;
+        if (now && !stalled[w])
+            fprintf(stderr, "dataplane: worker %u made no progress for %u ms\n", w,
+                    (unsigned)(ABI_STALLED_NS / 1000000));
+        stalled[w] = now;
+    }
+}
+
+static void run(struct dataplane *dp)
+{
+    bool stalled[ABI_MAX_WORKERS] = {false};
+    uint64_t port_stats_ns = 0;
+    while (!stopping) {
+        uint64_t now_ns = clock_ns();
+        channel_beat(dp->channel, now_ns, true);
+        poll_lane(dp);
+        if (now_ns - port_stats_ns >= PORT_STATS_MS * UINT64_C(1000000)) {
+            port_stats_ns = now_ns;
+            port_stats(&dp->port, channel_port_stats(dp->channel));
+        }
+        report_stalls(dp, now_ns, stalled);
+        sleep_ms(TURN_MS);
+    }
+}
+
+static int start_workers(struct dataplane *dp, struct worker *workers, char *why, size_t why_size)
+{
+    for (uint32_t w = 0; w < dp->workers; w++) {
+        int rc = worker_init(&workers[w], dp, w, why, why_size);
+        if (rc)
+            return rc;
+    }
+    for (uint32_t w = 0; w < dp->workers; w++)
+        if (rte_eal_remote_launch(worker_run, &workers[w], eal_worker_lcore(w))) {
+            snprintf(why, why_size, "worker %u: its lcore is busy", w);
+            return -EBUSY;
+        }
+    return 0;
+}
+
+static void stop_workers(struct dataplane *dp, struct worker *workers)
+{
+    atomic_store(&dp->stop, true);
+    for (uint32_t w = 0; w < dp->workers; w++)
+        rte_eal_wait_lcore(eal_worker_lcore(w));
+    for (uint32_t w = 0; w < dp->workers; w++)
+        worker_free(&workers[w]);
+}
+
+static int with_port(struct dataplane *dp, char *why, size_t why_size)
+{
+    struct rte_mempool *rx[ABI_MAX_WORKERS];
+    for (uint32_t w = 0; w < dp->workers; w++)
+        rx[w] = eal_worker_pools(w)->rx;
+    int rc = port_open(&dp->port, dp->config, rx, why, why_size);
+    if (rc)
+        return rc;
+    struct worker *workers = calloc(dp->workers, sizeof(*workers));
+    rc = -ENOMEM;
+    if (workers) {
+        rc = start_workers(dp, workers, why, why_size);
+        if (rc == 0) {
+            fprintf(stderr, "dataplane: %u worker(s) on %s, ready\n", dp->workers,
+                    dp->config->device);
+            run(dp);
+        }
+        stop_workers(dp, workers);
+    }
+    port_close(&dp->port);
+    free(workers);
+    return rc;
+}
+
+static int with_channel(struct channel *channel, char *why, size_t why_size)
+{
+    static struct abi_config config;
+    config = *channel_config(channel);
+    struct dataplane *dp = aligned_alloc(ABI_CACHE_LINE, (sizeof(*dp) + 63) / 64 * 64);
+    if (!dp)
+        return -ENOMEM;
+    memset(dp, 0, sizeof(*dp));
+    dp->config = &config;
+    dp->channel = channel;
+    dp->workers = config.workers;
+    int rc = eal_start(&config, why, why_size);
+    if (rc == 0) {
+        rc = with_port(dp, why, why_size);
+        eal_stop();
+    }
+    free(dp);
+    return rc;
+}
+
+static int usage(FILE *to)
+{
+    fprintf(to, "usage: hitless-dataplane RUNTIME_DIR\n"
+                "Forwards media as the control plane says through RUNTIME_DIR/channel.\n");
+    return to == stderr ? 2 : 0;
+}
+
+int main(int argc, char *argv[])
+{
+    if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
+        return usage(stdout);
+    if (argc == 2 && !strcmp(argv[1], "--version")) {
+        printf("hitless-dataplane %s, channel version %u\n", HITLESS_VERSION, ABI_VERSION);
+        return 0;
+    }
+    if (argc != 2 || argv[1][0] == '-')
+        return usage(stderr);
+    // Keys live in this process: no core dumps, no ptrace by others.
+    prctl(PR_SET_DUMPABLE, 0);
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0});
+    struct sigaction action = {.sa_handler = on_signal};
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+
+    struct channel channel;
+    char why[256] = "out of memory";
+    int rc = open_channel(&channel, argv[1], why, sizeof(why));
+    if (rc == 0) {
+        rc = with_channel(&channel, why, sizeof(why));
+        channel_close(&channel);
+    }
+    if (rc)
+        fprintf(stderr, "dataplane: %s\n", why);
+    return rc ? 1 : 0;
+}

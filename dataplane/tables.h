@@ -1,0 +1,215 @@
+// One worker's sessions and streams. Only that worker's thread reads and writes them: commands
+// arrive over its own channel lane, so there is no lock and no RCU.
+// A struct session holds no pointers, so that the array can lie in memory that outlives the
+// process.
+#ifndef HITLESS_TABLES_H
+#define HITLESS_TABLES_H
+
+#include "abi/messages.h"
+#include "abi/stats.h"
+#include "cache.h"
+#include "gaps.h"
+#include "map.h"
+#include "parse.h"
+#include "protect.h"
+#include "rtp.h"
+#include "stun.h"
+#include "twcc.h"
+
+#define SESSION_PATHS 4        // validated remote addresses that a session may have
+#define SESSION_RESENT 64      // recent retransmissions remembered per session
+#define SESSION_RTCP_SOURCES 4 // SSRCs that a viewer's RTCP may come from
+#define STREAM_RTCP_SOURCES 16 // and a publisher's
+#define SUB_NONE UINT32_MAX
+#define TRACK_MAPS 8 // different header-extension numberings among a track's viewers
+#define INDEX_MASK ((UINT64_C(1) << 48) - 1) // SRTP's packet index, RFC 3711 3.3.1
+
+enum session_state { SESSION_FREE, SESSION_OPEN, SESSION_KEYED };
+
+// A track of a viewer's session as its feedback needs it; the sending state is in struct sub.
+struct session_track {
+    uint32_t sub; // index in the stream track's subs, SUB_NONE if the stream is not here
+    uint32_t loss_permille, jitter; // of the last report; jitter in clock units
+    uint64_t lost;
+    // Where the numbers go on if the track leaves its stream and joins again: 0, it never sent.
+    uint64_t next_index, next_rtx_index;
+};
+
+struct session_path {
+    struct abi_addr remote; // family 0: unused
+    uint64_t heard_ns;
+};
+
+struct session {
+    // Read for every packet sent.
+    _Alignas(ABI_CACHE_LINE) struct frame_template frame; // length 0: no path yet
+    uint8_t state;                                        // enum session_state
+    uint8_t role;                                         // enum session_role
+    uint8_t tracks;
+    uint8_t path;         // of paths[], the one that we send to
+    struct protect_tx tx; // viewer: media that we send
+
+    // The rest is for feedback, checks and housekeeping.
+    uint64_t id;
+    uint64_t stream;
+    uint64_t heard_ns, opened_ns;
+    struct session_path paths[SESSION_PATHS];
+    struct stun_key stun;
+    struct msg_ice ice;
+    struct msg_track track[MSG_MAX_TRACKS];
+    struct session_track feedback[MSG_MAX_TRACKS];
+    struct protect_rtcp_tx rtcp_tx;
+    struct protect_rtcp_rx rtcp_rx;
+    struct protect_source rtcp_source[SESSION_RTCP_SOURCES];
+    uint32_t rtcp_index; // next SRTCP index
+    uint32_t ssrc;       // of our RTCP towards a publisher; random
+    bool media_told, dead_told;
+    uint8_t fir_seq; // last FIR command seen
+    uint32_t rtt_us;
+    uint32_t bitrate;
+    uint64_t packets_in, bytes_in, packets_out, bytes_out;
+    uint64_t nacks, resent, plis;
+    uint64_t bitrate_bytes, bitrate_ns;
+    double nack_tokens; // packets that may be resent now
+    uint64_t nack_tokens_ns;
+    struct {
+        uint32_t key; // low bits of SSRC << 16 | sequence number
+        uint32_t at_ms;
+    } resent_recently[SESSION_RESENT];
+};
+
+// One viewer of one track: what changes or is read when a packet is written for it.
+struct sub {
+    _Alignas(ABI_CACHE_LINE) uint64_t delta; // our index = the track's index + delta, mod 2^48
+    uint64_t packets, bytes;
+    uint64_t rtx_index; // next index of the RTX stream
+    uint32_t session;   // slot
+    uint32_t ssrc, rtx_ssrc;
+    uint32_t last_timestamp;
+    uint8_t pt, rtx_pt;
+    uint8_t track;   // of the session
+    uint8_t map;     // of the track's maps
+    uint8_t started; // sends
+    uint8_t keyed;   // video: a key frame has been sent
+    uint8_t pad[6];
+};
+_Static_assert(sizeof(struct sub) == ABI_CACHE_LINE, "one line per viewer and track");
+
+struct hdrext_map {
+    uint8_t ids[HDREXTS]; // towards the viewer; 0: dropped
+    uint32_t users;
+};
+
+// One SSRC that a publisher sends (a layer), with its RTX companion. Source worker only.
+struct layer {
+    struct protect_source media, rtx; // ssrc 0: not known yet
+    struct rtp_rx_stats stats;
+    struct gaps gaps;
+    uint64_t delta;           // the track's index = SRTP index + delta
+    uint32_t timestamp_delta; // the track's timestamp = RTP timestamp + this
+    bool mapped;              // delta is set
+    uint64_t packets, bytes, lost, recovered;
+    uint64_t rate_bytes; // since the last look
+    uint32_t bitrate;
+    uint64_t heard_ns;
+    uint64_t sr_ntp, sr_ns; // last sender report
+    uint32_t sr_timestamp;
+    uint64_t key_asked_ns;
+    uint8_t fir_seq;
+};
+
+// Where the publisher's clock is: a sender report in the track's own timestamps.
+struct track_clock {
+    uint64_t ntp; // 0: unknown
+    uint64_t at_ns;
+    uint32_t timestamp;
+};
+
+struct track {
+    struct msg_track config; // as negotiated with the publisher
+    struct cache ring;
+    struct sub *subs;
+    uint32_t sub_count, sub_room;
+    struct hdrext_map maps[TRACK_MAPS];
+    struct track_clock clock;
+    uint64_t next_index;     // after the highest put into the ring
+    uint32_t last_timestamp; // of the newest packet
+    uint64_t last_ns;
+    bool key_wanted; // a viewer waits for a key frame
+
+    // Source worker only.
+    struct layer *layers; // config.layers of them
+    uint8_t layer;        // that feeds the ring
+    uint8_t next_layer;   // wanted; taken over at its next key frame
+};
+
+struct stream {
+    uint64_t id;
+    uint32_t publisher; // session slot on this worker; MAP_NONE: elsewhere or none
+    uint8_t source_worker;
+    uint8_t tracks;
+    uint8_t state;    // enum stream_state, as last told
+    uint32_t forward; // other workers that want it
+    struct track track[MSG_MAX_TRACKS];
+    struct protect_rx *rx; // publisher's keys; NULL until known
+    struct protect_source rtcp_source[STREAM_RTCP_SOURCES];
+    struct twcc_recorder *twcc; // of the publisher's session; NULL: not negotiated
+    uint64_t packets, bytes, keyframes, keyframe_ns;
+    uint64_t rate_bytes, rate_ns;
+    uint32_t bitrate;
+    uint64_t report_ns, feedback_ns; // when those were last sent
+};
+
+struct tables {
+    struct session *sessions; // max_sessions
+    struct stream **streams;  // max_streams, NULL: not served here
+    uint32_t max_sessions, max_streams;
+    uint32_t session_count, stream_count;
+    uint32_t cache_min, cache_max; // packets per track ring
+    uint64_t cache_span_ns;
+    struct map by_ufrag, by_remote;
+};
+
+// Sizes from the configuration; 0 or -ENOMEM.
+int tables_init(struct tables *tables, const struct abi_config *config);
+void tables_free(struct tables *tables);
+
+// The session if the id's slot and generation are right, else NULL.
+struct session *tables_session(const struct tables *tables, uint64_t id);
+struct stream *tables_stream(const struct tables *tables, uint64_t id);
+static inline uint32_t tables_slot(const struct tables *tables, const struct session *session)
+{
+    return (uint32_t)(session - tables->sessions);
+}
+
+// Opens a session from a checked message. Returns it, or NULL with an errno in `*error`:
+// ENOSPC (slot out of range), EBUSY (slot taken by another), EEXIST (this very session is there).
+struct session *tables_open_session(struct tables *tables, const struct msg_session_open *open,
+                                    uint64_t now_ns, int *error);
+void tables_close_session(struct tables *tables, struct protect *protect, struct session *session);
+// New ICE credentials; addresses validated with the old ones stay until they fall silent.
+void tables_set_ice(struct tables *tables, struct session *session, const struct msg_ice *ice);
+// By our own username fragment (MSG_UFRAG_LEN characters).
+struct session *tables_by_ufrag(const struct tables *tables, const char *ufrag);
+// By an address that a check has validated.
+struct session *tables_by_remote(const struct tables *tables, const struct abi_addr *remote);
+// Notes that an authenticated check came from there; forgets the path silent for longest when there
+// are SESSION_PATHS already. Returns the path's number.
+uint8_t tables_validate_path(struct tables *tables, struct session *session,
+                             const struct abi_addr *remote, uint64_t now_ns);
+
+struct stream *tables_open_stream(struct tables *tables, const struct msg_stream_open *open,
+                                  uint32_t worker, int *error);
+// The stream has a new publisher with the same codecs: takes over its numbering and SSRCs, forgets
+// the old one's packets and keys. Viewers stay.
+void tables_update_stream(struct tables *tables, struct stream *stream,
+                          const struct msg_stream_open *open);
+void tables_close_stream(struct tables *tables, struct stream *stream);
+
+// Joins a viewer's session to its stream's tracks, or takes it away. Joining twice is harmless.
+int tables_join(struct tables *tables, struct session *session);
+void tables_leave(struct tables *tables, struct session *session);
+// The viewer's sending state for one of its tracks, or NULL.
+struct sub *tables_sub(const struct tables *tables, const struct session *session, uint8_t track);
+
+#endif

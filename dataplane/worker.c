@@ -1,0 +1,486 @@
+// The order of the stages, and nothing else. A packet's way is one read downward from worker_turn.
+#include "worker.h"
+#include "control.h"
+#include "fanout.h"
+#include "feedback.h"
+#include "ice.h"
+#include "ingest.h"
+#include "telemetry.h"
+#include "upstream.h"
+#include <rte_cycles.h>
+#include <rte_ethdev.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#define CONTROL_BUDGET 32 // channel messages per turn
+#define SWEEP_NS 1000000  // housekeeping interval; each session has its turn every second
+#define SWEEPS_PER_SECOND 1000
+#define TELEMETRY_NS 200000000
+#define SEND_RETRIES 200 // tries to give a full port the rest of a batch
+#define IDLE_TURNS 200   // turns without work before an adaptive worker sleeps
+#define IDLE_SLEEP_US 50
+
+static uint64_t clock_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+void worker_flush(struct worker *worker)
+{
+    uint16_t sent = 0;
+    for (int i = 0; i < SEND_RETRIES && sent < worker->tx_count; i++)
+        sent += rte_eth_tx_burst(worker->dp->port.id, (uint16_t)worker->id, worker->tx + sent,
+                                 worker->tx_count - sent);
+    if (sent < worker->tx_count) {
+        worker->stats->drop[DROP_tx_full] += worker->tx_count - sent;
+        rte_pktmbuf_free_bulk(worker->tx + sent, worker->tx_count - sent);
+    }
+    worker->tx_count = 0;
+}
+
+void worker_send(struct worker *worker, struct rte_mbuf *m)
+{
+    worker_count(worker, COUNT_tx_packets, 1);
+    worker_count(worker, COUNT_tx_bytes, rte_pktmbuf_pkt_len(m));
+    worker->tx[worker->tx_count++] = m;
+    if (worker->tx_count == TX_BATCH)
+        worker_flush(worker);
+}
+
+void worker_finish_frame(struct worker *worker, const struct frame_template *frame,
+                         struct rte_mbuf *m, size_t length)
+{
+    const struct port *port = &worker->dp->port;
+    unsigned offload = FRAME_OFFLOAD_NONE;
+    uint64_t flags = 0;
+    if (port->tx_udp_cksum) {
+        offload |= FRAME_OFFLOAD_UDP;
+        flags |= RTE_MBUF_F_TX_UDP_CKSUM;
+    }
+    if (port->tx_ipv4_cksum && frame->family == 4) {
+        offload |= FRAME_OFFLOAD_IPV4;
+        flags |= RTE_MBUF_F_TX_IP_CKSUM;
+    }
+    if (flags) {
+        m->ol_flags |= flags | (frame->family == 4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6);
+        m->l2_len = frame->l2_len;
+        m->l3_len = frame->l3_len;
+    }
+    frame_write(frame, rte_pktmbuf_mtod(m, uint8_t *), length, offload);
+    m->data_len = (uint16_t)(frame->length + length);
+    m->pkt_len = m->data_len;
+}
+
+int worker_send_payload(struct worker *worker, const struct session *session, const void *payload,
+                        size_t length)
+{
+    if (session->frame.length == 0)
+        return -ENOTCONN;
+    struct rte_mbuf *m = rte_pktmbuf_alloc(worker->pools.tx);
+    if (!m || session->frame.length + length > rte_pktmbuf_tailroom(m)) {
+        worker_drop(worker, m ? DROP_too_big : DROP_no_mbuf);
+        rte_pktmbuf_free(m);
+        return -ENOBUFS;
+    }
+    memcpy(rte_pktmbuf_mtod(m, uint8_t *) + session->frame.length, payload, length);
+    worker_finish_frame(worker, &session->frame, m, length);
+    worker_send(worker, m);
+    return 0;
+}
+
+static void pass_dtls(struct worker *worker, const uint8_t *payload, const struct parsed *parsed)
+{
+    struct session *session = tables_by_remote(&worker->tables, &parsed->src);
+    if (!session || parsed->length > MSG_DATAGRAM_MAX) {
+        worker_drop(worker, session ? DROP_dtls_oversize : DROP_dtls_no_path);
+        return;
+    }
+    struct msg_dtls message;
+    message.head = (struct msg_head){.type = MSG_DTLS_RECEIVED, .id = session->id};
+    message.head.length = (uint16_t)(offsetof(struct msg_dtls, data) + parsed->length);
+    message.remote = parsed->src;
+    message.size = parsed->length;
+    message.pad = 0;
+    memcpy(message.data, payload, parsed->length);
+    if (channel_send(worker->dp->channel, worker->lane, &message))
+        worker_drop(worker, DROP_dtls_channel_full);
+    else
+        worker_count(worker, COUNT_dtls_up, 1);
+}
+
+static void tell_media(struct worker *worker, struct session *session)
+{
+    struct msg_session_media message = {
+        .head = {.type = MSG_SESSION_MEDIA, .length = sizeof(message), .id = session->id}};
+    session->media_told = channel_send(worker->dp->channel, worker->lane, &message) == 0;
+}
+
+// Gives an opened packet to the other workers that serve its stream, by reference.
+static void forward(struct worker *worker, const struct stream *stream, struct rte_mbuf *m)
+{
+    for (uint32_t mask = stream->forward & ~(1u << worker->id); mask; mask &= mask - 1) {
+        uint32_t to = (uint32_t)__builtin_ctz(mask);
+        if (to >= worker->dp->workers)
+            break;
+        rte_mbuf_refcnt_update(m, 1);
+        if (rte_ring_sp_enqueue(worker->dp->worker[to]->media_from[worker->id], m)) {
+            worker_drop(worker, DROP_handover_full);
+            rte_pktmbuf_free(m);
+        }
+    }
+}
+
+static void fan_out_waiting(struct worker *worker);
+
+static void take_media(struct worker *worker, struct session *session, const uint8_t *payload,
+                       const struct parsed *parsed)
+{
+    uint64_t heard = session->heard_ns;
+    if (parsed->class == CLASS_RTCP) {
+        feedback_rtcp(worker, session, payload, parsed->length);
+    } else if (session->state != SESSION_KEYED) {
+        worker_drop(worker, DROP_rtp_no_keys);
+    } else if (session->role != ROLE_PUBLISH) {
+        worker_drop(worker, DROP_rtp_from_viewer);
+    } else {
+        struct rte_mbuf *m = ingest_rtp(worker, session, payload, parsed->length);
+        if (m) {
+            forward(worker, tables_stream(&worker->tables, session->stream), m);
+            worker->media[worker->media_count++] = m;
+            if (worker->media_count == RTE_DIM(worker->media))
+                fan_out_waiting(worker);
+        }
+    }
+    if (!session->media_told && session->heard_ns != heard)
+        tell_media(worker, session);
+}
+
+// Ours by address, then to the worker that owns the UDP port. True if it is this one.
+static bool is_for_me(struct worker *worker, const struct parsed *parsed, struct rte_mbuf *m,
+                      bool *taken)
+{
+    const struct abi_config *config = worker->dp->config;
+    const struct abi_addr *local = parsed->family == 4 ? &config->media4 : &config->media6;
+    uint32_t owner = (uint32_t)parsed->dst.port - local->port;
+    *taken = false;
+    if (local->family != parsed->family || memcmp(local->ip, parsed->dst.ip, 16) != 0 ||
+        owner >= worker->dp->workers) {
+        worker_drop(worker, DROP_not_ours);
+        return false;
+    }
+    if (owner == worker->id)
+        return true;
+    if (rte_ring_sp_enqueue(worker->dp->worker[owner]->frames_from[worker->id], m)) {
+        worker_drop(worker, DROP_handover_full);
+    } else {
+        *taken = true;
+        worker_count(worker, COUNT_handed_over, 1);
+    }
+    return false;
+}
+
+// ARP, ND and echo: answered in place where no kernel does it. True: the mbuf is on its way.
+static bool handle_link(struct worker *worker, struct rte_mbuf *m)
+{
+    if (!worker->dp->config->own_l3) {
+        worker_drop(worker, DROP_not_ours);
+        return false;
+    }
+    size_t length = rte_pktmbuf_data_len(m);
+    size_t room = length + rte_pktmbuf_tailroom(m);
+    if (!neigh_input(&worker->self, worker->neigh, worker->now_ns, rte_pktmbuf_mtod(m, uint8_t *),
+                     &length, room))
+        return false;
+    m->data_len = (uint16_t)length;
+    m->pkt_len = m->data_len;
+    worker_send(worker, m);
+    return true;
+}
+
+// One frame. Takes the mbuf.
+static void handle_frame(struct worker *worker, struct rte_mbuf *m)
+{
+    struct parsed parsed;
+    bool taken = false;
+    uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
+    enum drop why = m->nb_segs == 1 ? parse_frame(frame, rte_pktmbuf_data_len(m),
+                                                  worker->dp->config->vlan, &parsed)
+                                    : DROP_ip_truncated;
+    if (why != PARSE_OK) {
+        worker_drop(worker, why);
+    } else if (parsed.class == CLASS_ARP || parsed.class == CLASS_ICMP ||
+               parsed.class == CLASS_ICMPV6) {
+        taken = handle_link(worker, m);
+    } else if (is_for_me(worker, &parsed, m, &taken)) {
+        const uint8_t *payload = frame + parsed.payload;
+        struct session *session;
+        switch (parsed.class) {
+        case CLASS_STUN:
+            ice_input(worker, frame, &parsed);
+            break;
+        case CLASS_DTLS:
+            pass_dtls(worker, payload, &parsed);
+            break;
+        case CLASS_RTP:
+        case CLASS_RTCP:
+            session = tables_by_remote(&worker->tables, &parsed.src);
+            if (session)
+                take_media(worker, session, payload, &parsed);
+            else
+                worker_drop(worker, DROP_rtp_no_path);
+            break;
+        default:
+            worker_drop(worker, DROP_class_unknown);
+        }
+    }
+    if (!taken)
+        rte_pktmbuf_free(m);
+}
+
+// Sends what was opened in this turn, track by track, so that a viewer's keys are fetched once for
+// all its packets of the turn. Order within a track is kept.
+static void fan_out_waiting(struct worker *worker)
+{
+    struct rte_mbuf *group[RTE_DIM(worker->media)];
+    while (worker->media_count) {
+        const struct media_meta *first = media_meta(worker->media[0]);
+        unsigned count = 0, rest = 0;
+        for (unsigned i = 0; i < worker->media_count; i++) {
+            const struct media_meta *meta = media_meta(worker->media[i]);
+            if (meta->stream == first->stream && meta->track == first->track)
+                group[count++] = worker->media[i];
+            else
+                worker->media[rest++] = worker->media[i];
+        }
+        worker->media_count = (uint16_t)rest;
+        struct stream *stream = tables_stream(&worker->tables, first->stream);
+        if (stream)
+            fanout_run(worker, stream, &stream->track[first->track], group, count);
+        rte_pktmbuf_free_bulk(group, count);
+    }
+}
+
+static unsigned take_mail(struct worker *worker)
+{
+    unsigned total = 0;
+    struct rte_mbuf *mail[BURST];
+    for (uint32_t from = 0; from < worker->dp->workers; from++) {
+        if (from == worker->id)
+            continue;
+        unsigned n =
+            rte_ring_sc_dequeue_burst(worker->frames_from[from], (void **)mail, BURST, NULL);
+        for (unsigned i = 0; i < n; i++)
+            handle_frame(worker, mail[i]);
+        total += n;
+        n = rte_ring_sc_dequeue_burst(worker->media_from[from], (void **)mail, BURST, NULL);
+        for (unsigned i = 0; i < n; i++) {
+            if (!ingest_shared(worker, mail[i]))
+                continue;
+            worker->media[worker->media_count++] = mail[i];
+            if (worker->media_count == RTE_DIM(worker->media))
+                fan_out_waiting(worker);
+        }
+        total += n;
+    }
+    return total;
+}
+
+static unsigned receive(struct worker *worker)
+{
+    struct rte_mbuf *burst[BURST];
+    uint16_t n = rte_eth_rx_burst(worker->dp->port.id, (uint16_t)worker->id, burst, BURST);
+    for (uint16_t i = 0; i < n; i++)
+        rte_prefetch0(rte_pktmbuf_mtod(burst[i], void *));
+    for (uint16_t i = 0; i < n; i++) {
+        worker_count(worker, COUNT_rx_bytes, rte_pktmbuf_pkt_len(burst[i]));
+        handle_frame(worker, burst[i]);
+    }
+    worker_count(worker, COUNT_rx_packets, n);
+    return n;
+}
+
+static void sweep_session(struct worker *worker, struct session *session)
+{
+    telemetry_session(worker, session);
+    if (session->state == SESSION_KEYED && session->role == ROLE_PLAY)
+        feedback_report(worker, session);
+    uint64_t limit = (uint64_t)worker->dp->config->session_timeout_ms * 1000000;
+    if (worker->now_ns - session->heard_ns < limit || session->dead_told)
+        return;
+    struct msg_session_dead message = {
+        .head = {.type = MSG_SESSION_DEAD, .length = sizeof(message), .id = session->id},
+        .reason = DEAD_TIMEOUT};
+    session->dead_told = channel_send(worker->dp->channel, worker->lane, &message) == 0;
+}
+
+static void sweep(struct worker *worker)
+{
+    struct tables *tables = &worker->tables;
+    uint32_t share = tables->max_sessions / SWEEPS_PER_SECOND + 1;
+    for (uint32_t i = 0; i < share; i++) {
+        // A share that is rounded up must not make a session's second shorter.
+        if (worker->sweep == 0 && worker->now_ns - worker->sweep_round_ns < 1000000000)
+            return;
+        if (worker->sweep == 0)
+            worker->sweep_round_ns = worker->now_ns;
+        if (tables->sessions[worker->sweep].state != SESSION_FREE)
+            sweep_session(worker, &tables->sessions[worker->sweep]);
+        worker->sweep = (worker->sweep + 1) % tables->max_sessions;
+    }
+}
+
+// Wishes for key frames of viewers here go to the worker where the publisher is.
+static void pass_key_wishes(struct worker *worker, struct stream *stream)
+{
+    uint8_t bits = 0;
+    for (int t = 0; t < stream->tracks; t++) {
+        bits |= (uint8_t)(stream->track[t].key_wanted << t);
+        stream->track[t].key_wanted = false;
+    }
+    if (bits && stream->source_worker < worker->dp->workers)
+        atomic_fetch_or_explicit(
+            &worker->dp->worker[stream->source_worker]->key_wanted[MSG_SLOT(stream->id)], bits,
+            memory_order_relaxed);
+}
+
+static void tick_streams(struct worker *worker)
+{
+    struct tables *tables = &worker->tables;
+    uint32_t seen = 0;
+    for (uint32_t i = 0; i < tables->max_streams && seen < tables->stream_count; i++) {
+        struct stream *stream = tables->streams[i];
+        if (!stream)
+            continue;
+        seen++;
+        if (stream->source_worker == worker->id)
+            upstream_tick(worker, stream);
+        else
+            pass_key_wishes(worker, stream);
+        for (int t = 0; t < stream->tracks; t++)
+            cache_resize(&stream->track[t].ring, worker->now_ns);
+    }
+}
+
+static void housekeep(struct worker *worker)
+{
+    if (worker->now_ns - worker->sweep_ns >= SWEEP_NS) {
+        worker->sweep_ns = worker->now_ns;
+        __atomic_store_n(&worker->stats->progress_ns, worker->now_ns, __ATOMIC_RELAXED);
+        sweep(worker);
+    }
+    if (worker->now_ns - worker->stream_tick_ns >= UPSTREAM_TICK_NS) {
+        worker->stream_tick_ns = worker->now_ns;
+        tick_streams(worker);
+    }
+    if (worker->now_ns - worker->stats_ns >= TELEMETRY_NS) {
+        worker->stats_ns = worker->now_ns;
+        telemetry_worker(worker);
+    }
+}
+
+bool worker_turn(struct worker *worker)
+{
+    unsigned work = receive(worker);
+    work += take_mail(worker);
+    fan_out_waiting(worker);
+    work += control_poll(worker, CONTROL_BUDGET);
+    housekeep(worker);
+    if (worker->tx_count)
+        worker_flush(worker);
+    return work != 0;
+}
+
+int worker_run(void *argument)
+{
+    struct worker *worker = argument;
+    bool adaptive = worker->dp->config->idle == ABI_IDLE_ADAPTIVE;
+    uint32_t idle = 0;
+    prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);
+    worker->now_tsc = rte_rdtsc();
+    while (!atomic_load_explicit(&worker->dp->stop, memory_order_relaxed)) {
+        worker->now_ns = clock_ns();
+        bool busy = worker_turn(worker);
+        uint64_t tsc = rte_rdtsc();
+        worker_count(worker, COUNT_loops, 1);
+        worker_count(worker, busy ? COUNT_cycles_busy : COUNT_cycles_idle, tsc - worker->now_tsc);
+        worker->now_tsc = tsc;
+        idle = busy ? 0 : idle + 1;
+        if (!busy)
+            worker_count(worker, COUNT_loops_idle, 1);
+        if (adaptive && idle > IDLE_TURNS) {
+            struct timespec t = {.tv_nsec = IDLE_SLEEP_US * 1000};
+            nanosleep(&t, NULL);
+        }
+    }
+    return 0;
+}
+
+static struct rte_ring *mailbox(const char *kind, uint32_t from, uint32_t to)
+{
+    char name[RTE_RING_NAMESIZE];
+    snprintf(name, sizeof(name), "%s_%u_%u", kind, from, to);
+    return rte_ring_create(name, MAILBOX_SIZE, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ);
+}
+
+int worker_init(struct worker *worker, struct dataplane *dp, uint32_t id, char *why,
+                size_t why_size)
+{
+    const struct abi_config *config = dp->config;
+    *worker = (struct worker){.dp = dp,
+                              .id = id,
+                              .lane = id + 1,
+                              .pools = *eal_worker_pools(id),
+                              .stats = channel_worker_stats(dp->channel, id)};
+    memset(worker->stats, 0, sizeof(*worker->stats));
+    worker->stats->tsc_hz = rte_get_tsc_hz();
+    worker->now_ns = clock_ns();
+    dp->worker[id] = worker;
+    int rc = tables_init(&worker->tables, config);
+    if (rc == 0)
+        rc = protect_new(&worker->protect);
+    worker->key_wanted = calloc(config->max_streams, sizeof(*worker->key_wanted));
+    worker->neigh = calloc(1, sizeof(*worker->neigh));
+    if (rc == 0 && (!worker->key_wanted || !worker->neigh))
+        rc = -ENOMEM;
+    for (uint32_t from = 0; rc == 0 && from < dp->workers; from++) {
+        if (from == id)
+            continue;
+        worker->frames_from[from] = mailbox("frames", from, id);
+        worker->media_from[from] = mailbox("media", from, id);
+        if (!worker->frames_from[from] || !worker->media_from[from])
+            rc = -ENOMEM;
+    }
+    if (rc) {
+        snprintf(why, why_size, "worker %u: no memory for %u sessions and %u streams: lower limits",
+                 id, config->max_sessions, config->max_streams);
+        worker_free(worker);
+        return rc;
+    }
+    neigh_self_init(&worker->self, config, dp->port.mac.addr_bytes);
+    return 0;
+}
+
+static void drain(struct rte_ring *ring)
+{
+    void *m;
+    while (ring && rte_ring_sc_dequeue(ring, &m) == 0)
+        rte_pktmbuf_free(m);
+    rte_ring_free(ring);
+}
+
+void worker_free(struct worker *worker)
+{
+    for (uint32_t from = 0; from < ABI_MAX_WORKERS; from++) {
+        drain(worker->frames_from[from]);
+        drain(worker->media_from[from]);
+    }
+    tables_free(&worker->tables);
+    if (worker->protect)
+        protect_free(worker->protect);
+    free((void *)worker->key_wanted);
+    free(worker->neigh);
+    *worker = (struct worker){0};
+}

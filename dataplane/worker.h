@@ -1,0 +1,98 @@
+// One worker: a core, its queue pair, its sessions and streams, its counters. Everything in struct
+// worker belongs to the worker's thread unless it says otherwise.
+#ifndef HITLESS_WORKER_H
+#define HITLESS_WORKER_H
+
+#include "../drivers/port.h"
+#include "abi/channel.h"
+#include "burst.h"
+#include "bytes.h"
+#include "neigh.h"
+#include "tables.h"
+#include <rte_ring.h>
+#include <stdatomic.h>
+
+#define TX_BATCH 64
+#define MAILBOX_SIZE 1024
+
+// What all workers share: written by the main core before they start, or atomically.
+struct dataplane {
+    const struct abi_config *config;
+    struct channel *channel;
+    struct port port;
+    uint32_t workers;
+    _Atomic bool stop;
+    _Atomic uint32_t mode; // enum abi_mode. main core: wo
+    struct worker *worker[ABI_MAX_WORKERS];
+};
+
+struct worker {
+    struct dataplane *dp;
+    uint32_t id;
+    uint32_t lane;
+    struct eal_pools pools;
+    struct protect *protect;
+    struct tables tables;
+    struct neigh_table *neigh; // our own ARP and ND, when no kernel does it
+    struct neigh_self self;
+    struct stats_worker *stats;
+    uint64_t now_ns; // CLOCK_MONOTONIC at the start of this turn
+    uint64_t now_tsc;
+
+    struct rte_mbuf *tx[TX_BATCH];
+    uint16_t tx_count;
+    struct rte_mbuf *media[BURST * 2]; // opened in this turn, waiting for the fan-out
+    uint16_t media_count;
+
+    // Mailboxes to this worker, one per sender: single producer, single consumer.
+    struct rte_ring *frames_from[ABI_MAX_WORKERS]; // packets that arrived at the wrong worker
+    struct rte_ring *media_from[ABI_MAX_WORKERS];  // opened packets of streams served here too
+    // Set by other workers, taken by the source worker: viewers there wait for a key frame.
+    // One bit per track. Indexed by stream slot.
+    _Atomic uint8_t *key_wanted;
+
+    uint32_t sweep; // next session slot of the housekeeping
+    uint64_t sweep_ns, sweep_round_ns;
+    uint64_t stream_tick_ns;
+    double nack_tokens; // packets that this worker may resend now
+    uint64_t nack_tokens_ns;
+    uint64_t stats_ns;
+};
+
+// Prepares a worker on the calling thread's behalf; its pools and port exist. 0 or negative errno
+// with a line in `why`.
+int worker_init(struct worker *worker, struct dataplane *dp, uint32_t id, char *why,
+                size_t why_size);
+void worker_free(struct worker *worker);
+
+// The loop: runs until dp->stop. Signature of an lcore function.
+int worker_run(void *worker);
+
+// One turn: receive, handle, send, and a share of the housekeeping. True if there was work.
+// Exposed for tests and benchmarks, which set now_ns themselves.
+bool worker_turn(struct worker *worker);
+
+// Queues a finished frame; sends when a batch is full. Takes the mbuf.
+void worker_send(struct worker *worker, struct rte_mbuf *m);
+// Sends what is queued; what the port does not take within a bounded time is dropped by name.
+void worker_flush(struct worker *worker);
+
+static inline void worker_drop(struct worker *worker, enum drop reason)
+{
+    worker->stats->drop[reason]++;
+}
+static inline void worker_count(struct worker *worker, enum count what, uint64_t n)
+{
+    worker->stats->count[what] += n;
+}
+
+// Sends `length` bytes of payload to the session's current path. 0, -ENOTCONN (no path yet) or
+// -ENOBUFS.
+int worker_send_payload(struct worker *worker, const struct session *session, const void *payload,
+                        size_t length);
+
+// Writes the headers around the payload of `length` bytes that stands in `m` at `frame`'s length.
+void worker_finish_frame(struct worker *worker, const struct frame_template *frame,
+                         struct rte_mbuf *m, size_t length);
+
+#endif
