@@ -22,16 +22,18 @@ struct config;
 // What a request comes to: an HTTP status (RFC 9725) and, when it failed, a reason in words.
 // `body` is malloc'ed and the caller's to free; NULL when there is none.
 struct session_reply {
-    int status;          // 201, 204, 200, 400, 404, 406, 409, 412, 415, 422, 428, 503 …
-    int retry_after_s;   // 0: no Retry-After
-    char reason[256];    // one line for the client
-    char *body;          // SDP answer (201) or SDP fragment (200 of an ICE restart)
+    int status;              // 201, 204, 200, 400, 404, 406, 409, 412, 415, 422, 428, 503 …
+    int retry_after_s;       // 0: no Retry-After
+    char reason[256];        // one line for the client
+    char *body;              // SDP answer (201) or SDP fragment (200 of an ICE restart)
     struct session *session; // 201: the new session, owned by the set
 };
 
 // Creates the set. `channel` may have no live dataplane yet: POSTs get 503 until it does.
 int sessions_new(struct sessions **out, uv_loop_t *loop, const struct config *config,
                  struct channel *channel, char *why, size_t why_size);
+// Forgets everything without a word: the dataplane goes on, and viewers keep what they watch. Its
+// handles are closed in the loop's next turn. To end the sessions, call sessions_end_all first.
 void sessions_free(struct sessions *sessions);
 
 // POST to /whip/{stream} or /whep/{stream}: negotiates the offer (`size` bytes, untrusted).
@@ -53,10 +55,19 @@ const char *session_stream(const struct session *session);
 void session_patch(struct session *session, const char *fragment, size_t size, const char *if_match,
                    struct session_reply *reply);
 
-enum session_end { END_DELETED, END_TIMEOUT, END_REPLACED, END_STREAM_GONE, END_ADMIN, END_DTLS,
-                   END_SHUTDOWN, END_REFUSED };
+enum session_end {
+    END_DELETED,
+    END_TIMEOUT,
+    END_REPLACED,
+    END_STREAM_GONE,
+    END_ADMIN,
+    END_DTLS,
+    END_SHUTDOWN,
+    END_REFUSED
+};
 // Sends DTLS close_notify and has the dataplane forget it. The pointer is invalid afterwards.
 void session_close(struct session *session, enum session_end why);
+void sessions_end_all(struct sessions *sessions, enum session_end why);
 
 // What the operator sees. Pointers are valid until the next turn of the loop.
 enum session_phase { PHASE_NEW, PHASE_CHECKED, PHASE_DTLS, PHASE_MEDIA };
@@ -66,7 +77,7 @@ struct session_info {
     enum session_phase phase;
     enum srtp_profile profile;
     uint32_t worker;
-    uint64_t created_ms; // since the epoch
+    uint64_t created_ms;               // since the epoch
     const struct stats_session *stats; // NULL until the dataplane knows it
 };
 struct stream_info {

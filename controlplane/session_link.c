@@ -1,0 +1,260 @@
+// Sessions as the channel and the clock see them: what the dataplane says, DTLS, deadlines, and
+// telling a restarted dataplane everything again; see session_set.h. Runs on the loop.
+#include "config.h"
+#include "session_set.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int session_send(void *set, uint32_t lane, const void *message)
+{
+    return dpclient_send(((struct sessions *)set)->dataplane, lane, message);
+}
+
+void session_dtls_send(void *opaque, const uint8_t *data, size_t size)
+{
+    struct session *s = opaque;
+    if (size == 0 || size > MSG_DATAGRAM_MAX)
+        return;
+    struct msg_dtls m = {
+        .head = {.type = MSG_DTLS_SEND,
+                 .length = (uint16_t)(offsetof(struct msg_dtls, data) + size),
+                 .id = s->id},
+        .size = (uint16_t)size,
+    };
+    memcpy(m.data, data, size);
+    session_send(s->set, 1 + s->worker,
+                 &m); // one that finds no room is as good as lost: sent again
+}
+
+int session_tell_open(struct session *s)
+{
+    int rc = streams_sync(s->set->streams);
+    return rc != 0 ? rc : session_send(s->set, 1 + s->worker, &s->open);
+}
+
+void session_tell_close(struct session *s)
+{
+    struct msg_session_close m = {
+        .head = {.type = MSG_SESSION_CLOSE, .length = sizeof(m), .id = s->id}};
+    s->since_ms = s->set->now_ms();
+    session_send(s->set, 1 + s->worker, &m);
+}
+
+// Sends what is owed to the dataplane of one session. False when there was no room.
+static bool catch_up(struct session *s)
+{
+    if (s->tell_open && session_tell_open(s) != 0)
+        return false;
+    s->tell_open = false;
+    if (s->tell_keys && session_send(s->set, 1 + s->worker, s->keys) != 0)
+        return false;
+    s->tell_keys = false;
+    return true;
+}
+
+static void install_keys(struct session *s)
+{
+    struct dtls_keys keys;
+    if (dtls_export(s->dtls, &keys) != 0) {
+        session_close(s, END_DTLS);
+        return;
+    }
+    *s->keys = (struct msg_session_keys){
+        .head = {.type = MSG_SESSION_KEYS, .length = sizeof(*s->keys), .id = s->id},
+        .profile = (uint16_t)keys.profile,
+    };
+    memcpy(s->keys->local, keys.local, sizeof(keys.local));
+    memcpy(s->keys->remote, keys.remote, sizeof(keys.remote));
+    dtls_wipe(&keys, sizeof(keys));
+    s->profile = (enum srtp_profile)s->keys->profile;
+    s->phase = PHASE_DTLS;
+    s->tell_keys = true;
+    TAILQ_REMOVE(&s->set->young, s, young);
+    if (!catch_up(s))
+        s->set->behind = true;
+}
+
+static void dtls_moved(struct session *s, enum dtls_state state)
+{
+    if (state == DTLS_OPEN && s->keys->head.length == 0) {
+        install_keys(s);
+    } else if (state == DTLS_FAILED) {
+        LOG_OFTEN(LEVEL_WARNING, "DTLS with %s failed: %s", s->client, dtls_error(s->dtls));
+        session_close(s, END_DTLS);
+    } else if (state == DTLS_CLOSED) {
+        session_close(s, END_DTLS);
+    }
+}
+
+static void on_path(struct session *s)
+{
+    if (s->phase == PHASE_NEW)
+        s->phase = PHASE_CHECKED;
+    dtls_moved(s, dtls_start(s->dtls));
+}
+
+static void on_dtls(struct session *s, const struct msg_dtls *m)
+{
+    if (s->phase == PHASE_NEW)
+        on_path(s);
+    if (!s->closed)
+        dtls_moved(s, dtls_input(s->dtls, m->data, m->size));
+}
+
+static void on_dead(struct session *s, const struct msg_session_dead *m)
+{
+    static const char *const reasons[] = {
+        [DEAD_REFUSED_MODE] = "admission is closed",
+        [DEAD_REFUSED_SLOT] = "its slot is taken",
+        [DEAD_REFUSED_INVALID] = "its message is invalid",
+    };
+    if (m->reason == DEAD_TIMEOUT) {
+        session_close(s, END_TIMEOUT);
+        return;
+    }
+    log_warning("the dataplane refused a session of %s: %s", s->client,
+                m->reason <= DEAD_REFUSED_INVALID ? reasons[m->reason] : "unknown reason");
+    session_close(s, END_REFUSED);
+}
+
+static struct session *by_id(struct sessions *set, uint32_t worker, uint64_t id)
+{
+    if (worker >= set->config->dataplane.workers || MSG_SLOT(id) >= slots_size(set->slots))
+        return NULL;
+    struct session *s = set->by_slot[worker * slots_size(set->slots) + MSG_SLOT(id)];
+    return s != NULL && s->id == id ? s : NULL;
+}
+
+static void on_message(void *opaque, uint32_t lane, const struct msg_head *m)
+{
+    struct sessions *set = opaque;
+    if (m->type == MSG_STREAM_STATE) {
+        struct stream *stream = streams_by_id(set->streams, m->id);
+        if (stream != NULL && lane == 1 + stream->source_worker)
+            stream_state(stream, ((const struct msg_stream_state *)m)->state, session_clock_ms());
+        return;
+    }
+    struct session *s = lane > 0 ? by_id(set, lane - 1, m->id) : NULL;
+    if (s == NULL)
+        return;
+    if (m->type == MSG_SESSION_CLOSED && s->closed)
+        session_destroy(s);
+    else if (s->closed)
+        return;
+    else if (m->type == MSG_SESSION_PATH)
+        on_path(s);
+    else if (m->type == MSG_DTLS_RECEIVED)
+        on_dtls(s, (const struct msg_dtls *)m);
+    else if (m->type == MSG_SESSION_MEDIA && s->phase == PHASE_DTLS)
+        s->phase = PHASE_MEDIA;
+    else if (m->type == MSG_SESSION_DEAD)
+        on_dead(s, (const struct msg_session_dead *)m);
+}
+
+// What found no room in the channel goes out as room comes; a full lane holds up only itself.
+static void catch_up_all(struct sessions *set)
+{
+    uint32_t full = 0;
+    struct session *s;
+    if (streams_sync(set->streams) != 0 || !set->behind)
+        return;
+    set->behind = false;
+    TAILQ_FOREACH(s, &set->open, all)
+    if ((s->tell_open || s->tell_keys) && ((full >> s->worker & 1) || !catch_up(s))) {
+        full |= 1u << s->worker;
+        set->behind = true;
+    }
+}
+
+// The dataplane is another process: it knows no stream and no session, and has nothing to close.
+static void reopen_all(struct sessions *set)
+{
+    struct session *s;
+    unsigned count = 0;
+    while ((s = TAILQ_FIRST(&set->closing)) != NULL)
+        session_destroy(s);
+    streams_forgotten(set->streams);
+    TAILQ_FOREACH(s, &set->open, all)
+    {
+        s->tell_open = true;
+        s->tell_keys = s->keys->head.length > 0;
+        s->since_ms = set->now_ms();
+        count++;
+    }
+    set->behind = true;
+    if (count > 0)
+        log_info("the dataplane started anew: opening %u sessions on it again", count);
+    catch_up_all(set);
+}
+
+static void on_peer(void *opaque, enum channel_peer state, uint64_t epoch, bool ready)
+{
+    struct sessions *set = opaque;
+    if (epoch == set->epoch)
+        return;
+    set->epoch = epoch;
+    reopen_all(set);
+}
+
+static void sweep_young(struct sessions *set, uint64_t now)
+{
+    uint32_t limit = set->config->session.setup_timeout_ms;
+    struct session *s = TAILQ_FIRST(&set->young), *next;
+    for (; s != NULL; s = next) {
+        next = TAILQ_NEXT(s, young);
+        uint64_t age = now - s->since_ms;
+        if (age >= limit || (s->phase == PHASE_NEW && age >= limit / 2))
+            session_close(s, END_TIMEOUT);
+        else
+            dtls_moved(s, dtls_tick(s->dtls));
+    }
+}
+
+void sessions_sweep(struct sessions *set)
+{
+    uint64_t now = set->now_ms();
+    struct stream *gone;
+    struct session *s;
+    catch_up_all(set);
+    sweep_young(set, now);
+    TAILQ_FOREACH(s, &set->closing, all)
+    if (now - s->since_ms >= SESSION_CLOSE_AGAIN_MS)
+        session_tell_close(s);
+    while ((gone = streams_expired(set->streams, now, set->config->session.stream_linger_ms)))
+        session_end_viewers(gone, END_STREAM_GONE);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    sessions_sweep(timer->data);
+}
+
+int session_link(struct sessions *set, uv_loop_t *loop)
+{
+    static const struct dpclient_handlers handlers = {.on_message = on_message, .on_peer = on_peer};
+    int rc = dpclient_new(&set->dataplane, loop, set->channel, &handlers, set);
+    if (rc != 0)
+        return rc;
+    set->sweep = malloc(sizeof(*set->sweep));
+    if (set->sweep == NULL)
+        return -ENOMEM;
+    uv_timer_init(loop, set->sweep);
+    set->sweep->data = set;
+    dpclient_set_ready(set->dataplane, true);
+    return uv_timer_start(set->sweep, on_timer, SESSION_SWEEP_MS, SESSION_SWEEP_MS);
+}
+
+static void free_timer(uv_handle_t *timer)
+{
+    free(timer);
+}
+
+void session_unlink(struct sessions *set)
+{
+    dpclient_free(set->dataplane);
+    set->dataplane = NULL;
+    if (set->sweep != NULL)
+        uv_close((uv_handle_t *)set->sweep, free_timer);
+    set->sweep = NULL;
+}

@@ -1,0 +1,251 @@
+// The set of sessions: its tables, a session's way in and out of them, and the operator's view; see
+// session_set.h. Runs on the loop.
+#include "session_set.h"
+#include "config.h"
+#include "secret.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static uint64_t monotonic_ms(void)
+{
+    return uv_hrtime() / 1000000;
+}
+
+uint64_t session_clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static int make_tables(struct sessions *set)
+{
+    uint32_t workers = set->config->dataplane.workers, each = set->config->limits.sessions;
+    uint32_t generation, total = workers * each;
+    bool locked;
+    int rc = secret_random(&generation, sizeof(generation));
+    if (rc == 0)
+        rc = secret_random(&set->hash_seed, sizeof(set->hash_seed));
+    generation = generation >> 1 | 1;
+    if (rc == 0)
+        rc = slots_new(&set->slots, workers, each, generation);
+    if (rc == 0)
+        rc = streams_new(&set->streams, set->config->limits.streams, workers, generation,
+                         session_send, set);
+    if (rc != 0)
+        return rc;
+    for (set->buckets = 16; set->buckets < total;)
+        set->buckets *= 2;
+    set->keys_size = total * sizeof(set->keys[0]);
+    set->by_slot = calloc(total, sizeof(set->by_slot[0]));
+    set->bucket = calloc(set->buckets, sizeof(set->bucket[0]));
+    set->keys = secret_alloc(set->keys_size, &locked);
+    if (set->by_slot == NULL || set->bucket == NULL || set->keys == NULL)
+        return -ENOMEM;
+    if (!locked)
+        log_warning("cannot lock media keys in memory (RLIMIT_MEMLOCK); they might be swapped");
+    return 0;
+}
+
+int sessions_new(struct sessions **out, uv_loop_t *loop, const struct config *config,
+                 struct channel *channel, char *why, size_t why_size)
+{
+    *out = NULL;
+    struct sessions *set = calloc(1, sizeof(*set));
+    int rc = set == NULL ? -ENOMEM : 0;
+    if (rc == 0) {
+        set->config = config;
+        set->channel = channel;
+        set->now_ms = monotonic_ms;
+        TAILQ_INIT(&set->open);
+        TAILQ_INIT(&set->closing);
+        TAILQ_INIT(&set->young);
+        rc = make_tables(set);
+    }
+    if (rc == 0)
+        rc = dtls_identity_init(&set->identity, NULL, 0);
+    if (rc == 0)
+        rc = dtls_fingerprint_parse(&set->fingerprint, "sha-256", set->identity.fingerprint);
+    if (rc == 0)
+        rc = session_link(set, loop);
+    if (rc != 0) {
+        snprintf(why, why_size, "cannot set up sessions: %s", strerror(-rc));
+        sessions_free(set);
+        return rc;
+    }
+    *out = set;
+    return 0;
+}
+
+void sessions_free(struct sessions *set)
+{
+    struct session *s;
+    if (set == NULL)
+        return;
+    session_unlink(set);
+    while ((s = TAILQ_FIRST(&set->open)) != NULL)
+        session_retire(s);
+    while ((s = TAILQ_FIRST(&set->closing)) != NULL)
+        session_destroy(s);
+    streams_free(set->streams);
+    slots_free(set->slots);
+    secret_free(set->keys, set->keys_size);
+    dtls_identity_free(&set->identity);
+    free(set->by_slot);
+    free(set->bucket);
+    free(set);
+}
+
+static struct session **bucket_of(struct sessions *set, const char *token)
+{
+    uint32_t hash = 2166136261u ^ set->hash_seed; // FNV-1a; tokens are random
+    for (unsigned i = 0; i < SESSION_TOKEN_LEN; i++)
+        hash = (hash ^ (uint8_t)token[i]) * 16777619u;
+    return &set->bucket[(hash ^ hash >> 16) & (set->buckets - 1)];
+}
+
+struct session *session_find(struct sessions *set, const char *token)
+{
+    if (strnlen(token, SESSION_TOKEN_LEN + 1) != SESSION_TOKEN_LEN)
+        return NULL;
+    struct session *s = *bucket_of(set, token);
+    while (s != NULL && !secret_equal(s->token, token, SESSION_TOKEN_LEN))
+        s = s->next;
+    return s;
+}
+
+struct session *session_new(struct sessions *set, enum session_role role, uint32_t worker,
+                            const char *client)
+{
+    struct session *s = calloc(1, sizeof(*s));
+    uint64_t id = s != NULL ? slots_take(set->slots, worker) : 0;
+    if (id == 0) {
+        free(s);
+        return NULL;
+    }
+    uint32_t at = worker * slots_size(set->slots) + MSG_SLOT(id);
+    *s = (struct session){
+        .set = set,
+        .id = id,
+        .worker = worker,
+        .role = role,
+        .keys = &set->keys[at],
+        .created_clock_ms = session_clock_ms(),
+        .since_ms = set->now_ms(),
+        .open = {.head = {.type = MSG_SESSION_OPEN, .length = sizeof(s->open), .id = id},
+                 .role = (uint8_t)role},
+    };
+    snprintf(s->client, sizeof(s->client), "%s", client != NULL ? client : "");
+    if (session_new_etag(s) != 0 || secret_base32(s->token, SESSION_TOKEN_LEN) != 0) {
+        slots_give(set->slots, worker, id);
+        free(s);
+        return NULL;
+    }
+    set->by_slot[at] = s;
+    struct session **bucket = bucket_of(set, s->token);
+    s->next = *bucket;
+    *bucket = s;
+    TAILQ_INSERT_TAIL(&set->open, s, all);
+    TAILQ_INSERT_TAIL(&set->young, s, young);
+    return s;
+}
+
+int session_new_etag(struct session *s)
+{
+    char random[13];
+    int rc = secret_base32(random, sizeof(random) - 1);
+    snprintf(s->etag, sizeof(s->etag), "\"%s\"", random);
+    return rc;
+}
+
+void session_retire(struct session *s)
+{
+    struct sessions *set = s->set;
+    struct session **at = bucket_of(set, s->token);
+    while (*at != s)
+        at = &(*at)->next;
+    *at = s->next;
+    if (s->keys->head.length == 0)
+        TAILQ_REMOVE(&set->young, s, young);
+    TAILQ_REMOVE(&set->open, s, all);
+    TAILQ_INSERT_TAIL(&set->closing, s, all);
+    s->closed = true;
+    dtls_free(s->dtls);
+    s->dtls = NULL;
+    dtls_wipe(s->keys, sizeof(*s->keys));
+    dtls_wipe(&s->open, sizeof(s->open));
+}
+
+void session_destroy(struct session *s)
+{
+    struct sessions *set = s->set;
+    TAILQ_REMOVE(&set->closing, s, all);
+    set->by_slot[s->worker * slots_size(set->slots) + MSG_SLOT(s->id)] = NULL;
+    slots_give(set->slots, s->worker, s->id);
+    free(s);
+}
+
+void sessions_each(struct sessions *set, void (*visit)(const struct session_info *, void *),
+                   void *opaque)
+{
+    struct session *s;
+    TAILQ_FOREACH(s, &set->open, all)
+    {
+        const struct stats_session *stats =
+            channel_session_stats(set->channel, s->worker, MSG_SLOT(s->id));
+        bool known = stats != NULL && __atomic_load_n(&stats->id, __ATOMIC_RELAXED) == s->id;
+        visit(&(struct session_info){.token = s->token,
+                                     .stream = s->stream->name,
+                                     .client = s->client,
+                                     .role = s->role,
+                                     .phase = s->phase,
+                                     .profile = s->profile,
+                                     .worker = s->worker,
+                                     .created_ms = s->created_clock_ms,
+                                     .stats = known ? stats : NULL},
+              opaque);
+    }
+}
+
+struct stream_visit {
+    struct sessions *set;
+    void (*visit)(const struct stream_info *, void *);
+    void *opaque;
+};
+
+static const char *codec_of(const struct stream *stream, enum media_kind kind)
+{
+    static const char *const names[CODECS] = {
+        [CODEC_OPUS] = "Opus",  [CODEC_VP8] = "VP8", [CODEC_VP9] = "VP9",   [CODEC_H264] = "H.264",
+        [CODEC_H265] = "H.265", [CODEC_AV1] = "AV1", [CODEC_PCMU] = "PCMU", [CODEC_PCMA] = "PCMA",
+    };
+    for (unsigned t = 0; t < stream->tracks.count; t++)
+        if (stream->tracks.track[t].kind == kind)
+            return names[stream->tracks.track[t].codec];
+    return NULL;
+}
+
+static void visit_stream(struct stream *stream, void *opaque)
+{
+    const struct stream_visit *v = opaque;
+    const struct stats_stream *stats = channel_stream_stats(v->set->channel, MSG_SLOT(stream->id));
+    bool known = stats != NULL && __atomic_load_n(&stats->id, __ATOMIC_RELAXED) == stream->id;
+    v->visit(&(struct stream_info){.name = stream->name,
+                                   .live = stream->live,
+                                   .audio = codec_of(stream, KIND_AUDIO),
+                                   .video = codec_of(stream, KIND_VIDEO),
+                                   .viewers = stream->viewer_count,
+                                   .since_ms = stream->live ? stream->since_ms : 0,
+                                   .stats = known ? stats : NULL},
+             v->opaque);
+}
+
+void streams_each(struct sessions *set, void (*visit)(const struct stream_info *, void *),
+                  void *opaque)
+{
+    struct stream_visit v = {set, visit, opaque};
+    streams_visit(set->streams, visit_stream, &v);
+}

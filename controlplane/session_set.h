@@ -1,0 +1,128 @@
+// Inside the session code, shared by session.c (requests), session_link.c (the channel, DTLS and
+// time), session_offer.c (negotiation) and session_admit.c (who may come in, and where).
+// Everything belongs to the loop's thread.
+#ifndef HITLESS_SESSION_SET_H
+#define HITLESS_SESSION_SET_H
+
+#include "dpclient.h"
+#include "dtls.h"
+#include "sdp_answer.h"
+#include "session.h"
+#include "slots.h"
+#include "streams.h"
+#include <sys/queue.h>
+
+#define SESSION_SWEEP_MS 50
+#define SESSION_CLOSE_AGAIN_MS 2000 // after which a SESSION_CLOSE without answer is sent again
+#define SESSION_RETRY_AFTER_S 2     // what a client is told to wait
+#define SESSION_CLIENT_MAX 64
+#define SESSION_MAX_CANDIDATES 16
+
+struct session {
+    struct sessions *set;
+    char token[SESSION_TOKEN_LEN + 1];
+    char etag[16];
+    char client[SESSION_CLIENT_MAX];
+    uint64_t id;
+    uint32_t worker;
+    enum session_role role;
+    enum session_phase phase;
+    enum srtp_profile profile;
+    struct stream *stream; // valid while the session is open
+    struct dtls *dtls;
+    struct msg_session_open open;  // as the dataplane should know it
+    struct msg_session_keys *keys; // in the set's locked pages; head.length 0: none yet
+    bool tell_open, tell_keys;     // to be sent (again)
+    bool closed;                   // only waits for SESSION_CLOSED; in sessions.closing
+    uint64_t created_clock_ms;     // since the epoch
+    uint64_t since_ms;             // of the set's clock: when its setup, or its closing, began
+    struct session *next;          // in its hash bucket
+    LIST_ENTRY(session) viewer;    // of its stream
+    TAILQ_ENTRY(session) all;      // sessions.open or sessions.closing
+    TAILQ_ENTRY(session) young;    // sessions.young, until its keys are there
+};
+
+TAILQ_HEAD(session_list, session);
+
+struct sessions {
+    const struct config *config;
+    struct channel *channel;
+    struct dpclient *dataplane;
+    uv_timer_t *sweep; // frees itself
+    uint64_t (*now_ms)(void);
+    uint64_t epoch; // of the dataplane that our sessions are on; 0: none seen yet
+    bool behind;    // some session has tell_open or tell_keys set
+
+    struct dtls_identity identity;
+    struct dtls_fingerprint fingerprint; // the identity's
+    struct streams *streams;
+    struct slots *slots; // groups are workers
+    struct session **by_slot;
+    struct msg_session_keys *keys; // locked pages, one each per worker and slot
+    size_t keys_size;
+
+    uint32_t buckets; // of the token hash, a power of two
+    uint32_t hash_seed;
+    struct session **bucket;
+    struct session_list open, closing, young;
+
+    // Scratch of one negotiation; large, so not on the stack.
+    struct sdp offer;
+    struct sdp_answer answer;
+    char text[SDP_ANSWER_MAX];
+};
+
+// session_admit.c
+// Whether another session may come in: 0, or 503 after filling in `reply`.
+int session_admit(struct sessions *set, struct session_reply *reply);
+// The worker for a session, or -1 when none has room. A viewer goes to its stream's source worker
+// while that has room, a publisher of a known stream likewise, all others to the least loaded.
+int session_place(struct sessions *set, const struct stream *stream);
+
+// session_offer.c
+// Parses the offer and negotiates it into set->offer and set->answer: 0, or the HTTP status after
+// filling in `reply`. `stream` is what a viewer wants to see, NULL for a publisher.
+int session_negotiate(struct sessions *set, enum session_role role, const struct stream *stream,
+                      const char *offer, size_t size, struct session_reply *reply);
+// New ICE credentials of ours, and these of the client. 0 or a negative errno.
+int session_credentials(struct msg_ice *ice, struct sdp_view remote_ufrag,
+                        struct sdp_view remote_pwd);
+// Puts the negotiated tracks into session->open, with SSRCs for a viewer. 0 or a negative errno.
+int session_tracks(struct session *session);
+// Writes the answer to set->offer into reply->body. 0 or a negative errno.
+int session_answer(struct session *session, struct session_reply *reply);
+// Writes the answer to an ICE restart into reply->body. 0 or a negative errno.
+int session_answer_restart(struct session *session, const struct sdp_fragment *fragment,
+                           struct session_reply *reply);
+
+// session_link.c
+int session_link(struct sessions *set, uv_loop_t *loop); // begins to listen; 0 or a negative errno
+void session_unlink(struct sessions *set);
+int session_send(void *set, uint32_t lane, const void *message); // a streams_send_fn
+// Sends SESSION_OPEN, streams first. 0 or a negative errno.
+int session_tell_open(struct session *session);
+// Sends SESSION_CLOSE; the sweep sends it again if no answer comes.
+void session_tell_close(struct session *session);
+void session_dtls_send(void *session, const uint8_t *data, size_t size); // a dtls_send_fn
+// All that time brings about: retransmissions, deadlines, messages that found no room.
+void sessions_sweep(struct sessions *set);
+
+// session_set.c
+// A session with an id, token and ETag, in all tables, without stream and DTLS. NULL: no room.
+struct session *session_new(struct sessions *set, enum session_role role, uint32_t worker,
+                            const char *client);
+int session_new_etag(struct session *session); // 0 or a negative errno
+// Takes it out of all tables but the one of those that wait for SESSION_CLOSED; wipes its secrets.
+void session_retire(struct session *session);
+// Frees a retired session and its slot.
+void session_destroy(struct session *session);
+uint64_t session_clock_ms(void); // milliseconds since the epoch
+
+// session.c
+// Fills in a refusal; returns `status`.
+__attribute__((format(printf, 4, 5))) int
+session_refuse(struct session_reply *reply, int status, int retry_after_s, const char *reason, ...);
+// Ends every viewer of a stream; a stream without publisher is gone afterwards.
+void session_end_viewers(struct stream *stream, enum session_end why);
+
+#endif

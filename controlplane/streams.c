@@ -1,0 +1,303 @@
+// Streams by name and number, and what the workers are told of them; see streams.h.
+#include "streams.h"
+#include "slots.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FORWARD_UNKNOWN UINT32_MAX // no mask of workers: ABI_MAX_WORKERS is less than 32
+
+struct streams {
+    uint32_t workers;
+    uint32_t buckets; // a power of two
+    streams_send_fn send;
+    void *opaque;
+    struct slots *slots;
+    struct stream **by_slot;
+    LIST_HEAD(, stream) all;
+    bool dirty; // some worker may not know what it should
+    struct stream *bucket[];
+};
+
+int streams_new(struct streams **out, uint32_t max, uint32_t workers, uint32_t first_generation,
+                streams_send_fn send, void *opaque)
+{
+    uint32_t buckets = 16;
+    while (buckets < max)
+        buckets *= 2;
+    struct streams *s = calloc(1, sizeof(*s) + buckets * sizeof(s->bucket[0]));
+    if (s == NULL)
+        return -ENOMEM;
+    s->workers = workers;
+    s->buckets = buckets;
+    s->send = send;
+    s->opaque = opaque;
+    s->by_slot = calloc(max, sizeof(s->by_slot[0]));
+    if (s->by_slot == NULL || slots_new(&s->slots, 1, max, first_generation) != 0) {
+        streams_free(s);
+        return -ENOMEM;
+    }
+    *out = s;
+    return 0;
+}
+
+void streams_free(struct streams *s)
+{
+    if (s == NULL)
+        return;
+    for (struct stream *st; (st = LIST_FIRST(&s->all)) != NULL;) {
+        LIST_REMOVE(st, all);
+        free(st);
+    }
+    slots_free(s->slots);
+    free(s->by_slot);
+    free(s);
+}
+
+bool stream_name_valid(const char *name)
+{
+    size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
+    return n > 0 && n <= STREAM_NAME_MAX && name[n] == 0;
+}
+
+static struct stream **bucket_of(struct streams *s, const char *name)
+{
+    uint32_t hash = 2166136261u; // FNV-1a; a poor spread costs time, bounded by the table's size
+    for (; *name != 0; name++)
+        hash = (hash ^ (uint8_t)*name) * 16777619u;
+    return &s->bucket[(hash ^ hash >> 16) & (s->buckets - 1)];
+}
+
+struct stream *streams_find(struct streams *s, const char *name)
+{
+    struct stream *st = *bucket_of(s, name);
+    while (st != NULL && strcmp(st->name, name) != 0)
+        st = st->next;
+    return st;
+}
+
+struct stream *streams_by_id(struct streams *s, uint64_t id)
+{
+    uint32_t slot = MSG_SLOT(id);
+    struct stream *st = slot < slots_size(s->slots) ? s->by_slot[slot] : NULL;
+    return st != NULL && st->id == id && !st->removed ? st : NULL;
+}
+
+// A viewer was answered with the codecs, their parameters and the order of the tracks; payload
+// types, SSRCs and extension numbers are rewritten on the way and may change.
+bool stream_compatible(const struct stream *st, const struct sdp_tracks *tracks)
+{
+    if (st->tracks.count != tracks->count)
+        return false;
+    for (unsigned t = 0; t < tracks->count; t++) {
+        const struct msg_track *a = &st->tracks.track[t], *b = &tracks->track[t];
+        if (a->kind != b->kind || a->codec != b->codec || a->clock_rate != b->clock_rate ||
+            strcmp(st->tracks.fmtp[t].text, tracks->fmtp[t].text) != 0)
+            return false;
+    }
+    return true;
+}
+
+static int stream_new(struct streams *s, const char *name, struct stream **out)
+{
+    struct stream *st = calloc(1, sizeof(*st));
+    if (st == NULL)
+        return -ENOMEM;
+    st->id = slots_take(s->slots, 0);
+    if (st->id == 0) {
+        free(st);
+        return -ENOSPC;
+    }
+    strncpy(st->name, name, STREAM_NAME_MAX);
+    LIST_INIT(&st->viewers);
+    struct stream **bucket = bucket_of(s, name);
+    st->next = *bucket;
+    *bucket = st;
+    s->by_slot[MSG_SLOT(st->id)] = st;
+    LIST_INSERT_HEAD(&s->all, st, all);
+    *out = st;
+    return 0;
+}
+
+int stream_publish(struct streams *s, const char *name, struct session *publisher, uint32_t worker,
+                   const struct sdp_tracks *tracks, struct stream **out)
+{
+    struct stream *st = streams_find(s, name);
+    int rc = 0;
+    if (st != NULL && st->publisher != NULL)
+        return -EBUSY;
+    if (st != NULL && !stream_compatible(st, tracks))
+        return -EPROTO;
+    if (st == NULL)
+        rc = stream_new(s, name, &st);
+    if (rc != 0)
+        return rc;
+    st->publisher = publisher;
+    st->source_worker = worker;
+    st->tracks = *tracks;
+    st->live = st->stalled = false;
+    st->current = 0; // everyone who has it gets the new tracks and source
+    st->forward = FORWARD_UNKNOWN;
+    s->dirty = true;
+    *out = st;
+    return 0;
+}
+
+void stream_unpublish(struct streams *s, struct stream *st, uint64_t now_ms)
+{
+    st->publisher = NULL;
+    st->gone_ms = now_ms;
+    st->live = false;
+    if (st->viewer_count == 0)
+        stream_remove(s, st);
+}
+
+void stream_view(struct streams *s, struct stream *st, uint32_t worker)
+{
+    st->viewer_count++;
+    st->worker_viewers[worker]++;
+    s->dirty = true;
+}
+
+void stream_unview(struct streams *s, struct stream *st, uint32_t worker)
+{
+    st->viewer_count--;
+    st->worker_viewers[worker]--;
+    s->dirty = true;
+    if (st->viewer_count == 0 && st->publisher == NULL)
+        stream_remove(s, st);
+}
+
+void stream_remove(struct streams *s, struct stream *st)
+{
+    struct stream **at = bucket_of(s, st->name);
+    while (*at != st)
+        at = &(*at)->next;
+    *at = st->next;
+    st->removed = true;
+    s->dirty = true;
+}
+
+void stream_state(struct stream *st, enum stream_state state, uint64_t clock_ms)
+{
+    bool live = state == STREAM_LIVE;
+    if (st->publisher == NULL || live == st->live)
+        return;
+    st->live = live;
+    st->stalled = !live;
+    if (live)
+        st->since_ms = clock_ms;
+}
+
+struct stream *streams_expired(struct streams *s, uint64_t now_ms, uint64_t grace_ms)
+{
+    struct stream *st;
+    LIST_FOREACH(st, &s->all, all)
+    if (!st->removed && st->publisher == NULL && now_ms - st->gone_ms >= grace_ms)
+        return st;
+    return NULL;
+}
+
+static int tell_open(struct streams *s, struct stream *st, uint32_t worker)
+{
+    struct msg_stream_open m = {
+        .head = {.type = MSG_STREAM_OPEN, .length = sizeof(m), .id = st->id},
+        .source_worker = (uint8_t)st->source_worker,
+        .tracks = st->tracks.count,
+    };
+    memcpy(m.track, st->tracks.track, sizeof(m.track));
+    int rc = s->send(s->opaque, 1 + worker, &m);
+    if (rc != 0)
+        return rc;
+    st->told |= 1u << worker;
+    st->current |= 1u << worker;
+    return 0;
+}
+
+static int tell_close(struct streams *s, struct stream *st, uint32_t worker)
+{
+    struct msg_stream_close m = {
+        .head = {.type = MSG_STREAM_CLOSE, .length = sizeof(m), .id = st->id}};
+    int rc = s->send(s->opaque, 1 + worker, &m);
+    if (rc != 0)
+        return rc;
+    st->told &= ~(1u << worker);
+    st->current &= ~(1u << worker);
+    return 0;
+}
+
+static int tell_forward(struct streams *s, struct stream *st, uint32_t workers)
+{
+    struct msg_stream_forward m = {
+        .head = {.type = MSG_STREAM_FORWARD, .length = sizeof(m), .id = st->id},
+        .workers = workers,
+    };
+    int rc = s->send(s->opaque, 1 + st->source_worker, &m);
+    if (rc == 0)
+        st->forward = workers;
+    return rc;
+}
+
+// Opens before forwards before closes: the source never forwards to a worker that does not know
+// the stream.
+static int sync_stream(struct streams *s, struct stream *st)
+{
+    uint32_t want = 0, forward = 0;
+    for (uint32_t w = 0; !st->removed && w < s->workers; w++)
+        if (st->worker_viewers[w] > 0)
+            want |= 1u << w;
+    if (!st->removed) {
+        forward = want & ~(1u << st->source_worker);
+        want |= 1u << st->source_worker;
+    }
+    int failed = 0;
+    for (uint32_t w = 0; w < s->workers; w++)
+        if ((want & ~st->current) >> w & 1)
+            failed |= tell_open(s, st, w);
+    forward &= st->current;
+    if (!st->removed && forward != st->forward && (st->current >> st->source_worker & 1))
+        failed |= tell_forward(s, st, forward);
+    for (uint32_t w = 0; w < s->workers; w++)
+        if ((st->told & ~want) >> w & 1)
+            failed |= tell_close(s, st, w);
+    return failed;
+}
+
+int streams_sync(struct streams *s)
+{
+    if (!s->dirty)
+        return 0;
+    s->dirty = false;
+    struct stream *st = LIST_FIRST(&s->all), *next;
+    for (; st != NULL; st = next) {
+        next = LIST_NEXT(st, all);
+        if (sync_stream(s, st) != 0)
+            s->dirty = true;
+        if (st->removed && st->told == 0) {
+            LIST_REMOVE(st, all);
+            s->by_slot[MSG_SLOT(st->id)] = NULL;
+            slots_give(s->slots, 0, st->id);
+            free(st);
+        }
+    }
+    return s->dirty ? -EAGAIN : 0;
+}
+
+void streams_forgotten(struct streams *s)
+{
+    struct stream *st;
+    LIST_FOREACH(st, &s->all, all)
+    {
+        st->told = st->current = 0;
+        st->forward = FORWARD_UNKNOWN;
+    }
+    s->dirty = true;
+}
+
+void streams_visit(struct streams *s, void (*visit)(struct stream *, void *), void *opaque)
+{
+    struct stream *st;
+    LIST_FOREACH(st, &s->all, all)
+    if (!st->removed)
+        visit(st, opaque);
+}
