@@ -223,15 +223,6 @@ void protect_seal(struct protect *p, const struct seal_job *jobs, unsigned n)
 #endif
 }
 
-// Compares without telling where the first difference is.
-static bool same_tag(const uint8_t *a, const uint8_t *b, unsigned len)
-{
-    uint8_t differ = 0;
-    for (unsigned i = 0; i < len; i++)
-        differ |= a[i] ^ b[i];
-    return differ == 0;
-}
-
 // Bytes of an RTP header with CSRCs and extension (RFC 3550 5.1, 5.3.1); 0 when the packet is not
 // RTP or ends before it.
 static size_t rtp_header_len(const uint8_t *packet, size_t size)
@@ -281,12 +272,9 @@ static int open_gcm(struct protect *p, const struct opening *o)
     gcm_iv(iv, o->key->salt, o->ssrc, o->index);
     if (o->out != o->in)
         memcpy(o->out, o->in, o->head);
-    uint8_t sent[16];
-    memcpy(sent, o->in + o->head + o->body, sizeof(sent));
+    memcpy(tag, o->in + o->head + o->body, sizeof(tag));
     int rc = p->ops->gcm(p, o->key, false, iv, o->out, o->head, o->in + o->head, o->out + o->head,
                          o->body, tag);
-    if (!rc && !same_tag(tag, sent, sizeof(tag)))
-        rc = -EBADMSG;
     if (rc) // unauthenticated plaintext goes nowhere (RFC 5116 2.2)
         explicit_bzero(o->out + o->head, o->body);
     return rc;
@@ -304,7 +292,7 @@ static int open_cm(struct protect *p, const struct opening *o)
     put32(o->out + sealed, (uint32_t)(o->index >> 16));
     int rc = p->ops->hmac(p, o->key, o->out, sealed + 4, tag);
     memcpy(o->out + sealed, sent, sizeof(sent));
-    if (!rc && !same_tag(tag, sent, sizeof(tag)))
+    if (!rc && !protect_same_tag(tag, sent, sizeof(tag)))
         rc = -EBADMSG;
     if (rc)
         return rc;
@@ -403,9 +391,9 @@ static int rtcp_open_gcm(struct protect *p, const struct opening *o, uint32_t tr
 {
     bool encrypted = trailer & RTCP_E_BIT;
     size_t sealed = o->head + o->body;
-    uint8_t iv[12], tag[16], sent[16];
+    uint8_t iv[12], tag[16];
     gcm_iv(iv, o->key->salt, o->ssrc, o->index);
-    memcpy(sent, o->in + sealed, sizeof(sent));
+    memcpy(tag, o->in + sealed, sizeof(tag));
     if (o->out != o->in)
         memcpy(o->out, o->in, sealed);
     uint8_t aad[RTCP_HEAD + RTCP_INDEX];
@@ -419,8 +407,6 @@ static int rtcp_open_gcm(struct protect *p, const struct opening *o, uint32_t tr
         put32(o->out + sealed, trailer); // behind the packet, where the tag stood
         rc = p->ops->gcm(p, o->key, false, iv, o->out, sealed + RTCP_INDEX, NULL, NULL, 0, tag);
     }
-    if (!rc && !same_tag(tag, sent, sizeof(tag)))
-        rc = -EBADMSG;
     if (rc)
         explicit_bzero(body, o->body);
     return rc;
@@ -432,7 +418,7 @@ static int rtcp_open_cm(struct protect *p, const struct opening *o, uint32_t tra
     size_t sealed = o->head + o->body;
     uint8_t tag[10], iv[16];
     int rc = p->ops->hmac(p, o->key, o->in, sealed + RTCP_INDEX, tag);
-    if (!rc && !same_tag(tag, o->in + sealed + RTCP_INDEX, sizeof(tag)))
+    if (!rc && !protect_same_tag(tag, o->in + sealed + RTCP_INDEX, sizeof(tag)))
         rc = -EBADMSG;
     if (rc)
         return rc;

@@ -108,6 +108,15 @@ struct seal_job {
     uint64_t index; // 48 bits: ROC << 16 | SEQ, SEQ as in the header
 };
 
+// Compares tags without telling where the first difference is.
+static inline bool protect_same_tag(const uint8_t *a, const uint8_t *b, unsigned len)
+{
+    uint8_t differ = 0;
+    for (unsigned i = 0; i < len; i++)
+        differ |= a[i] ^ b[i];
+    return differ == 0;
+}
+
 struct protect_ops;
 
 // One thread's crypto engine.
@@ -131,9 +140,10 @@ int protect_rx_init(struct protect *p, struct protect_rx *rx, unsigned profile,
 int protect_rtcp_tx_init(struct protect_rtcp_tx *tx, unsigned profile, const uint8_t *master);
 int protect_rtcp_rx_init(struct protect_rtcp_rx *rx, unsigned profile, const uint8_t *master);
 
-// Makes a key usable that an earlier process left behind, maybe with another CPU path, library or
-// backend version. Returns 0, -EINVAL when it holds no key, -ENOMEM, or -ENOTSUP when another
-// backend made it. RTCP keys need no adopting.
+// Makes a key usable that another engine made: an earlier process's, maybe with another CPU path,
+// library or backend version, or another thread's when a session moves. Returns 0, -EINVAL when it
+// holds no key, -ENOMEM, or -ENOTSUP when another kind of backend made it. RTCP keys need no
+// adopting.
 int protect_tx_adopt(struct protect *p, struct protect_tx *tx);
 int protect_rx_adopt(struct protect *p, struct protect_rx *rx);
 
@@ -182,7 +192,8 @@ struct protect_ops {
     void (*release)(struct protect *p, struct protect_key *key);
     void (*seal)(struct protect *p, const struct seal_job *jobs, unsigned n);
     void (*free)(struct protect *p);
-    // AES-GCM of `len` bytes, in place or not; writes the 16-byte tag. Returns 0 or negative errno.
+    // AES-GCM of `len` bytes, in place or not. Encrypting writes the 16-byte tag; decrypting checks
+    // it. Returns 0, -EBADMSG or another negative errno.
     int (*gcm)(struct protect *p, const struct protect_key *key, bool encrypt, const uint8_t iv[12],
                const uint8_t *aad, size_t aad_len, const uint8_t *src, uint8_t *dst, size_t len,
                uint8_t tag[16]);

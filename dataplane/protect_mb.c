@@ -222,8 +222,11 @@ static int mb_gcm(struct protect *p, const struct protect_key *key, bool encrypt
     bool wide_key = key->profile == PROFILE_AEAD_AES_256_GCM;
     aes_gcm_enc_dec_t run = encrypt ? (wide_key ? mgr->gcm256_enc : mgr->gcm128_enc)
                                     : (wide_key ? mgr->gcm256_dec : mgr->gcm128_dec);
-    run(gcm_key(key), &mb->gcm, dst, src, len, iv, aad, aad_len, tag, 16);
-    return 0;
+    uint8_t made[16];
+    run(gcm_key(key), &mb->gcm, dst, src, len, iv, aad, aad_len, made, sizeof(made));
+    if (encrypt)
+        memcpy(tag, made, sizeof(made));
+    return encrypt || protect_same_tag(made, tag, sizeof(made)) ? 0 : -EBADMSG;
 }
 
 static int mb_ctr(struct protect *p, const struct protect_key *key, const uint8_t iv[16],
