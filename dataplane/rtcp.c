@@ -32,8 +32,9 @@ int rtcp_next(struct rtcp_iter *iter, struct rtcp_packet *packet)
         return -EBADMSG;
     uint32_t padding = 0;
     if (iter->at[0] & 0x20) {
+        // RFC 3550 wants a multiple of four; browsers pad transport-wide feedback with less.
         padding = iter->at[length - 1];
-        if (padding == 0 || padding % 4 != 0 || padding > length - HEAD)
+        if (padding == 0 || padding > length - HEAD)
             return -EBADMSG;
     }
     packet->data = iter->at;
@@ -104,6 +105,7 @@ bool rtcp_sdes_begin(struct rtcp_sdes_iter *iter, const struct rtcp_packet *pack
     if (packet->type != RTCP_SDES)
         return false;
     *iter = (struct rtcp_sdes_iter){
+        .start = packet->data,
         .at = packet->data + HEAD,
         .end = packet->data + packet->length,
         .chunks = packet->count,
@@ -111,8 +113,7 @@ bool rtcp_sdes_begin(struct rtcp_sdes_iter *iter, const struct rtcp_packet *pack
     return true;
 }
 
-// Chunks start on 32-bit boundaries of the packet, which is itself a multiple of 4 bytes long: so
-// what is left tells how far the next boundary is.
+// Chunks start on 32-bit boundaries of the packet.
 bool rtcp_sdes_next(struct rtcp_sdes_iter *iter, struct rtcp_sdes_item *item)
 {
     for (;;) {
@@ -128,8 +129,8 @@ bool rtcp_sdes_next(struct rtcp_sdes_iter *iter, struct rtcp_sdes_item *item)
             return false;
         if (*iter->at != 0)
             break;
-        iter->at++;
-        iter->at += (iter->end - iter->at) & 3;
+        ptrdiff_t next = (iter->at - iter->start) / 4 * 4 + 4;
+        iter->at = next < iter->end - iter->start ? iter->start + next : iter->end;
         iter->inside = false;
     }
     if (iter->end - iter->at < 2 || iter->end - iter->at - 2 < iter->at[1])

@@ -82,7 +82,7 @@ struct rtcp_sdes_item {
     const uint8_t *text; // not NUL-terminated
 };
 struct rtcp_sdes_iter {
-    const uint8_t *at, *end;
+    const uint8_t *start, *at, *end;
     uint32_t ssrc;
     unsigned chunks; // not begun yet
     bool inside;
@@ -126,7 +126,7 @@ struct rtcp_remb {
 bool rtcp_read_remb(const struct rtcp_packet *packet, struct rtcp_remb *remb);
 
 // Writers append a packet at `length` of a buffer of `size` bytes, and return the new length or 0
-// if it does not fit or an argument is out of range. Sizes are multiples of 4.
+// if it does not fit or an argument is out of range. `length` is a multiple of 4.
 
 // `blocks` <= RTCP_BLOCKS_MAX.
 size_t rtcp_write_sr(uint8_t *buf, size_t size, size_t length, const struct rtcp_sender *sender,

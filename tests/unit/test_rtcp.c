@@ -245,15 +245,15 @@ static void test_heads(void **state)
         int rc;
         const char *bytes;
     } table[] = {
-        {4, 0, "\x80\xcb\x00\x00"},                                  // BYE of nobody
-        {4, -EBADMSG, "\x40\xcb\x00\x00"},                           // version 1
-        {4, -EBADMSG, "\x80\xcb\x00\x01"},                           // longer than it is
-        {8, 0, "\xa0\xcb\x00\x01\x00\x00\x00\x04"},                  // nothing but padding
-        {8, -EBADMSG, "\xa0\xcb\x00\x01\x00\x00\x00\x08"},           // padding over the head
-        {8, -EBADMSG, "\xa0\xcb\x00\x01\x00\x00\x00\x00"},           // padding of 0
-        {8, -EBADMSG, "\xa0\xcb\x00\x01\x00\x00\x00\x03"},           // not a multiple of 4
-        {4, -EBADMSG, "\xa0\xcb\x00\x00"},                           // no room for padding
-        {7, -EBADMSG, "\x80\xcb\x00\x00\x80\xcb\x00"},               // a second one cut short
+        {4, 0, "\x80\xcb\x00\x00"},                        // BYE of nobody
+        {4, -EBADMSG, "\x40\xcb\x00\x00"},                 // version 1
+        {4, -EBADMSG, "\x80\xcb\x00\x01"},                 // longer than it is
+        {8, 0, "\xa0\xcb\x00\x01\x00\x00\x00\x04"},        // nothing but padding
+        {8, -EBADMSG, "\xa0\xcb\x00\x01\x00\x00\x00\x08"}, // padding over the head
+        {8, -EBADMSG, "\xa0\xcb\x00\x01\x00\x00\x00\x00"}, // padding of 0
+        {8, 0, "\xa0\xcb\x00\x01\x00\x00\x00\x03"},        // not a multiple of 4: let pass
+        {4, -EBADMSG, "\xa0\xcb\x00\x00"},                 // no room for padding
+        {7, -EBADMSG, "\x80\xcb\x00\x00\x80\xcb\x00"},     // a second one cut short
         {12, 0, "\x81\xce\x00\x02\x00\x00\x00\x01\x00\x00\x00\x02"}, // reduced size, RFC 5506
     };
 
