@@ -316,7 +316,9 @@ static void finish(struct http_request *request, unsigned status, const char *ty
     add_cors(request, response);
     request->result = MHD_queue_response(request->connection, status, response);
     MHD_destroy_response(response);
-    log_debug("http: %s %s %s: %u", request->client, request->method, request->path, status);
+    // The pattern, not the path: a session's path is the right to change that session.
+    log_debug("http: %s %s %s: %u", request->client, request->method,
+              request->route ? request->route->pattern : "-", status);
 }
 
 void http_reply(struct http_request *request, unsigned status, const char *type, const void *body,
@@ -442,7 +444,7 @@ static void answer(struct http_request *request)
     else
         http_reply(request, MHD_HTTP_NO_CONTENT, NULL, NULL, 0);
     if (!request->replied) {
-        log_error("http: no answer to %s %s", request->method, request->path);
+        log_error("http: no answer to %s", request->method);
         http_refuse(request, MHD_HTTP_INTERNAL_SERVER_ERROR, "no answer");
     }
 }
