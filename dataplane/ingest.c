@@ -146,7 +146,7 @@ static void note_transport_cc(struct stream *stream, const struct place *place,
     struct rtp_ext ext;
     uint8_t id = place->track->config.hdrext[HDREXT_TRANSPORT_CC];
     if (stream->twcc && id && rtp_ext_find(view, id, &ext) && ext.length == 2)
-        twcc_received(stream->twcc, load_be16(ext.data), now_ns);
+        twcc_receive(stream->twcc, load_be16(ext.data), now_ns);
 }
 
 // Opens the packet into a fresh mbuf and finds or learns its place. NULL: dropped and counted.

@@ -153,7 +153,7 @@ struct stream {
     struct track track[MSG_MAX_TRACKS];
     struct protect_rx *rx; // publisher's keys; NULL until known
     struct protect_source rtcp_source[STREAM_RTCP_SOURCES];
-    struct twcc_recorder *twcc; // of the publisher's session; NULL: not negotiated
+    struct twcc_receiver *twcc; // of the publisher's session; NULL: not negotiated
     uint64_t packets, bytes, keyframes, keyframe_ns;
     uint64_t rate_bytes, rate_ns;
     uint32_t bitrate;

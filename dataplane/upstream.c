@@ -89,7 +89,7 @@ static size_t add_remb(struct stream *stream, struct session *session, uint8_t *
 
 static void send_feedback(struct worker *worker, struct stream *stream, struct session *session)
 {
-    for (int i = 0; i < 8 && stream->twcc; i++) {
+    for (int i = 0; i < 8 && stream->twcc && twcc_pending(stream->twcc); i++) {
         uint8_t buffer[RTCP_BUFFER];
         uint32_t media = stream->track[0].layers[0].media.ssrc;
         for (int t = 0; t < stream->tracks; t++)

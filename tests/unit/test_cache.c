@@ -1,0 +1,127 @@
+// The packet ring against a naive model: any order, gaps, wrap-around of its slots, growth.
+#include "../../dataplane/cache.h"
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MODEL 200000
+static uint8_t alive[MODEL]; // packet number -> references that the ring holds
+
+static void release(void *packet)
+{
+    uintptr_t n = (uintptr_t)packet;
+    assert_int_equal(alive[n], 1);
+    alive[n] = 0;
+}
+
+static void *packet(uint64_t index)
+{
+    return (void *)(uintptr_t)index;
+}
+
+static void test_put_and_get(void **state)
+{
+    struct cache cache;
+    memset(alive, 0, sizeof(alive));
+    assert_int_equal(cache_init(&cache, 16, 64, 1000000000, release), 0);
+    assert_null(cache_get(&cache, 0));
+    for (uint64_t i = 1000; i < 1016; i++) {
+        alive[i] = 1;
+        assert_int_equal(cache_put(&cache, i, packet(i)), 0);
+    }
+    assert_int_equal(cache_put(&cache, 1005, packet(1)), -EEXIST);
+    assert_int_equal(cache_put(&cache, 999, packet(1)), -ESTALE);
+    assert_ptr_equal(cache_get(&cache, 1000), packet(1000));
+    alive[1016] = 1;
+    assert_int_equal(cache_put(&cache, 1016, packet(1016)), 0);
+    assert_null(cache_get(&cache, 1000));
+    assert_int_equal(alive[1000], 0);
+    // A jump empties what was never received.
+    alive[1030] = 1;
+    assert_int_equal(cache_put(&cache, 1030, packet(1030)), 0);
+    assert_null(cache_get(&cache, 1014));
+    assert_non_null(cache_get(&cache, 1015));
+    assert_null(cache_get(&cache, 1020));
+    assert_int_equal(cache.used, 3);
+    // A late packet finds its place.
+    alive[1020] = 1;
+    assert_int_equal(cache_put(&cache, 1020, packet(1020)), 0);
+    assert_non_null(cache_get(&cache, 1020));
+    cache_free(&cache);
+    for (int i = 0; i < MODEL; i++)
+        assert_int_equal(alive[i], 0);
+}
+
+static void test_random_against_model(void **state)
+{
+    struct cache cache;
+    memset(alive, 0, sizeof(alive));
+    srandom(7);
+    assert_int_equal(cache_init(&cache, 32, 32, 1000000000, release), 0);
+    uint64_t head = 5000;
+    for (int step = 0; step < 100000; step++) {
+        head += (uint64_t)(random() % 100 < 3 ? random() % 60 : random() % 2);
+        if (head >= MODEL)
+            break;
+        uint64_t index = head - (uint64_t)(random() % 40);
+        int before = alive[index];
+        bool stale = cache.started && index <= cache.highest && cache.highest - index > 31;
+        int expected = stale ? -ESTALE : before ? -EEXIST : 0;
+        if (expected == 0)
+            alive[index] = 1;
+        assert_int_equal(cache_put(&cache, index, packet(index)), expected);
+        if (stale && !before)
+            alive[index] = 0;
+        uint64_t probe = head - (uint64_t)(random() % 50);
+        assert_ptr_equal(cache_get(&cache, probe), alive[probe] ? packet(probe) : NULL);
+    }
+    cache_free(&cache);
+}
+
+static void test_grows_and_shrinks_with_the_rate(void **state)
+{
+    struct cache cache;
+    memset(alive, 0, sizeof(alive));
+    assert_int_equal(cache_init(&cache, 16, 1024, 1000000000, release), 0);
+    uint64_t now = 1000000000, index = 1;
+    for (int ms = 0; ms < 3000; ms++, now += 1000000) { // 400 packets a second
+        if (ms % 5 < 2) {
+            alive[index] = 1;
+            assert_int_equal(cache_put(&cache, index, packet(index)), 0);
+            index++;
+        }
+        cache_resize(&cache, now);
+    }
+    assert_int_equal(cache.mask + 1, 512);
+    assert_non_null(cache_get(&cache, index - 400));     // a second ago
+    for (int ms = 0; ms < 20000; ms++, now += 1000000) { // 10 packets a second
+        if (ms % 100 == 0) {
+            alive[index] = 1;
+            assert_int_equal(cache_put(&cache, index, packet(index)), 0);
+            index++;
+        }
+        cache_resize(&cache, now);
+    }
+    assert_in_range(cache.mask + 1, 16, 32);
+    for (int i = 0; i < 12; i++)
+        assert_non_null(cache_get(&cache, index - 1 - (uint64_t)i));
+    cache_clear(&cache);
+    assert_int_equal(cache.used, 0);
+    cache_free(&cache);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_put_and_get),
+        cmocka_unit_test(test_random_against_model),
+        cmocka_unit_test(test_grows_and_shrinks_with_the_rate),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
