@@ -94,7 +94,8 @@ static int setup_queues(struct port *port, struct rte_mempool *rx_pools[], char 
             error = rte_eth_tx_queue_setup(port->id, q, tx, (unsigned)socket, NULL);
     }
     if (error)
-        return port_fail(why, why_size, error, "%s: its queues cannot be set up: %s",
+        return port_fail(why, why_size, error,
+                         "%s: its queues cannot be set up (%s): does another process hold them?",
                          port->config->device, rte_strerror(-error));
     return 0;
 }

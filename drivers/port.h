@@ -57,7 +57,8 @@ int port_check(const struct abi_config *config, char *why, size_t why_size);
 
 // Opens and starts the port of the configuration: `config->workers` queue pairs, queue w receiving
 // into rx_pools[w]. `config` outlives it. Privileges, drivers and hugepages are checked first.
-// After an error everything is undone.
+// After an error everything is undone. Once per process: DPDK's AF_XDP driver does not let go of
+// an interface's queues before the process ends.
 int port_open(struct port *port, const struct abi_config *config, struct rte_mempool *rx_pools[],
               char *why, size_t why_size);
 void port_close(struct port *port);
