@@ -1,0 +1,20 @@
+// The pages for people: /, /publish and /assets/{file}. Embedded at build time from
+// controlplane/web, so that the program needs no path at run time. Loop thread.
+#ifndef HITLESS_FILES_H
+#define HITLESS_FILES_H
+
+#include "http.h"
+
+// One embedded file; written by scripts/embed. The last one's name is NULL.
+struct file {
+    const char *name, *type;
+    const char *etag; // with quotes
+    const unsigned char *data;
+    size_t size;
+};
+extern const struct file files[];
+
+// Adds the routes to `http`. 0 or a negative errno.
+int files_add(struct http *http);
+
+#endif
