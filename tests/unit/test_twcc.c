@@ -156,41 +156,11 @@ static void test_first_bytes(void **state)
 {
     struct twcc_receiver receiver = {0};
     uint8_t buf[64];
+    // Chunks: 100 small, 101 lost, 102 small, 103 large, 104 to 106 lost; 107 lost, 108 small.
+    // Deltas: 2 ms after 128 ms; 10 ms; -1 ms; 1 ms; padding.
     static const uint8_t expected[] = {
-        0x8f,
-        205,
-        0,
-        7,
-        0,
-        0,
-        0,
-        1,
-        0,
-        0,
-        0,
-        2,
-        0,
-        100,
-        0,
-        9,
-        0,
-        0,
-        2,
-        0,
-        // 100 small, 101 lost, 102 small, 103 large, 104 to 106 lost; 107 lost, 108 small
-        0xd1,
-        0x80,
-        0x90,
-        0x00,
-        // 2 ms after 128 ms; 10 ms; -1 ms; 1 ms; padding
-        8,
-        40,
-        0xff,
-        0xfc,
-        4,
-        0,
-        0,
-        0,
+        0x8f, 205, 0, 7, 0,    0,    0,    1,    0, 0,  0,    2,    0, 100, 0, 9,
+        0,    0,   2, 0, 0xd1, 0x80, 0x90, 0x00, 8, 40, 0xff, 0xfc, 4, 0,   0, 0,
     };
 
     assert_false(twcc_pending(&receiver));
