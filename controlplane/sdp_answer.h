@@ -5,7 +5,7 @@
 // RFC 9725 (WHIP) and draft-ietf-wish-whep: one bundled transport, rtcp-mux, we are ICE-lite.
 //
 // Limits: one audio and one video track per publisher; payload type restrictions of a=rid are
-// ignored; the first rid offered is taken as the best layer.
+// ignored; the first rid offered is the best layer (RFC 8853 5.2 has the list in that order).
 #ifndef HITLESS_SDP_ANSWER_H
 #define HITLESS_SDP_ANSWER_H
 
