@@ -1,0 +1,88 @@
+// The world around workers, in one thread: control plane, clients and wires, under a virtual clock.
+// For unit tests and benchmarks of the dataplane. The port is of kind "ring" (frames can be
+// collected) or "null" (they vanish).
+#ifndef HITLESS_WORLD_H
+#define HITLESS_WORLD_H
+
+#include "../../dataplane/eal.h"
+#include "../../dataplane/rtcp.h"
+#include "../../dataplane/worker.h"
+
+#define MS UINT64_C(1000000)
+#define STREAM_ID ((UINT64_C(1) << 32) | 3)
+#define VIDEO_SSRC 0x11111111u
+#define AUDIO_SSRC 0x22222222u
+#define RTX_SSRC 0x33333333u
+
+// A frame that the appliance sent.
+struct world_frame {
+    uint8_t bytes[2048];
+    uint16_t length;
+    struct parsed parsed;
+};
+
+struct world {
+    struct abi_config config;
+    struct channel control, dataplane;
+    struct dataplane dp;
+    struct worker workers[ABI_MAX_WORKERS];
+    struct protect *crypto; // of the clients
+    char dir[64];
+    uint64_t now_ns;
+    struct world_frame *out; // since out_count was last set to 0; ring ports only
+    unsigned out_count, out_max;
+};
+
+struct client {
+    uint64_t id;
+    uint32_t worker;
+    struct abi_addr addr;
+    char ufrag[MSG_UFRAG_LEN + 1], pwd[MSG_PWD_LEN + 1];
+    struct stun_key key;
+    struct protect_tx tx;
+    struct protect_rx rx;
+    struct protect_rtcp_tx rtcp_tx;
+    struct protect_rtcp_rx rtcp_rx;
+    struct protect_source rtp[3]; // video, audio, RTX
+    struct protect_source rtcp;
+    uint32_t rtcp_index;
+};
+
+// Starts EAL, a port and the workers of `config` (media addresses and sizes filled in where zero).
+// 0, or negative with a line on standard error.
+int world_start(struct world *world, const struct abi_config *config);
+void world_stop(struct world *world);
+
+// Three turns of every worker, then collects what they sent.
+void world_turn(struct world *world);
+void world_pass(struct world *world, uint64_t ms);
+
+// Puts a UDP datagram on the wire of worker `queue`.
+void world_inject(struct world *world, unsigned queue, const struct abi_addr *from,
+                  uint16_t to_port, const void *data, size_t size);
+
+// To a worker's lane; and the next message of that type from it (earlier ones are skipped).
+void world_tell(struct world *world, uint32_t worker, const void *message);
+bool world_heard(struct world *world, uint32_t worker, enum msg_type type, void *copy, size_t size);
+
+// VP8 with RTX (unless rtx_ssrc is 0) and Opus.
+struct msg_track world_video(uint32_t ssrc, uint32_t rtx_ssrc);
+struct msg_track world_audio(uint32_t ssrc);
+void world_open_stream(struct world *world, uint64_t id, uint32_t worker, uint32_t source_worker);
+
+// A session with a validated address and keys, as after DTLS. Viewers get SSRCs 0x1000000 + slot
+// (video), 0x2000000 + slot (audio), 0x3000000 + slot (RTX).
+void world_join(struct world *world, struct client *client, enum session_role role, uint64_t stream,
+                uint32_t worker, uint32_t slot, enum srtp_profile profile, bool rtx);
+bool world_leave(struct world *world, struct client *client);
+// A check of the client from an address.
+void world_check(struct world *world, struct client *client, const struct abi_addr *from,
+                 bool nominate, const struct stun_key *key);
+
+// Seals a packet of the publisher with the given index; returns its bytes.
+size_t world_seal(struct world *world, struct client *client, uint32_t ssrc, uint64_t index,
+                  bool keyframe, const uint8_t *body, size_t size, uint8_t *wire);
+// Seals a compound of the client in place and injects it.
+void world_rtcp(struct world *world, struct client *client, uint8_t *packet, size_t length);
+
+#endif
