@@ -169,7 +169,7 @@ bool rtcp_nack_begin(struct rtcp_nack_iter *iter, const struct rtcp_packet *pack
     struct rtcp_feedback fb;
 
     if (packet->type != RTCP_RTPFB || packet->count != RTPFB_NACK ||
-        !rtcp_read_feedback(packet, &fb) || fb.fci_length == 0)
+        !rtcp_read_feedback(packet, &fb) || fb.fci_length < 4)
         return false;
     *iter = (struct rtcp_nack_iter){.at = fb.fci, .end = fb.fci + fb.fci_length};
     return true;
