@@ -34,30 +34,6 @@ static void put32(uint8_t *p, uint32_t value)
     p[3] = (uint8_t)value;
 }
 
-// IV of AES-CM (RFC 3711 4.1.1): salt, SSRC and index aligned to a 16-bit block counter.
-static void cm_iv(uint8_t iv[16], const uint8_t salt[14], uint32_t ssrc, uint64_t index)
-{
-    uint8_t mask[16] = {0};
-    put32(mask + 4, ssrc);
-    put32(mask + 8, (uint32_t)(index >> 16));
-    mask[12] = (uint8_t)(index >> 8);
-    mask[13] = (uint8_t)index;
-    for (int i = 0; i < 16; i++)
-        iv[i] = mask[i] ^ (i < 14 ? salt[i] : 0);
-}
-
-// IV of GCM (RFC 7714 8.1, 9.1): two zero octets, SSRC, 48-bit index, all under the salt.
-static void gcm_iv(uint8_t iv[12], const uint8_t salt[12], uint32_t ssrc, uint64_t index)
-{
-    uint8_t mask[12] = {0};
-    put32(mask + 2, ssrc);
-    mask[6] = (uint8_t)(index >> 40);
-    mask[7] = (uint8_t)(index >> 32);
-    put32(mask + 8, (uint32_t)index);
-    for (int i = 0; i < 12; i++)
-        iv[i] = mask[i] ^ salt[i];
-}
-
 static bool is_gcm(unsigned profile)
 {
     return profile != PROFILE_AES128_CM_SHA1_80;
@@ -269,7 +245,7 @@ struct opening {
 static int open_gcm(struct protect *p, const struct opening *o)
 {
     uint8_t iv[12], tag[16];
-    gcm_iv(iv, o->key->salt, o->ssrc, o->index);
+    protect_gcm_iv(iv, o->key->salt, o->ssrc, o->index);
     if (o->out != o->in)
         memcpy(o->out, o->in, o->head);
     memcpy(tag, o->in + o->head + o->body, sizeof(tag));
@@ -296,7 +272,7 @@ static int open_cm(struct protect *p, const struct opening *o)
         rc = -EBADMSG;
     if (rc)
         return rc;
-    cm_iv(iv, o->key->salt, o->ssrc, o->index);
+    protect_cm_iv(iv, o->key->salt, o->ssrc, o->index);
     return p->ops->ctr(p, o->key, iv, o->out + o->head, o->out + o->head, o->body);
 }
 
@@ -344,7 +320,7 @@ static int rtcp_seal_gcm(struct protect *p, const struct protect_key *key, uint8
                          size_t size, uint32_t index)
 {
     uint8_t iv[12], aad[RTCP_HEAD + RTCP_INDEX];
-    gcm_iv(iv, key->salt, get32(packet + 4), index);
+    protect_gcm_iv(iv, key->salt, get32(packet + 4), index);
     memcpy(aad, packet, RTCP_HEAD);
     put32(aad + RTCP_HEAD, RTCP_E_BIT | index);
     put32(packet + size + 16, RTCP_E_BIT | index);
@@ -357,7 +333,7 @@ static int rtcp_seal_cm(struct protect *p, const struct protect_key *key, uint8_
                         size_t size, uint32_t index)
 {
     uint8_t iv[16];
-    cm_iv(iv, key->salt, get32(packet + 4), index);
+    protect_cm_iv(iv, key->salt, get32(packet + 4), index);
     uint8_t *body = packet + RTCP_HEAD;
     int rc = p->ops->ctr(p, key, iv, body, body, size - RTCP_HEAD);
     put32(packet + size, RTCP_E_BIT | index);
@@ -392,7 +368,7 @@ static int rtcp_open_gcm(struct protect *p, const struct opening *o, uint32_t tr
     bool encrypted = trailer & RTCP_E_BIT;
     size_t sealed = o->head + o->body;
     uint8_t iv[12], tag[16];
-    gcm_iv(iv, o->key->salt, o->ssrc, o->index);
+    protect_gcm_iv(iv, o->key->salt, o->ssrc, o->index);
     memcpy(tag, o->in + sealed, sizeof(tag));
     if (o->out != o->in)
         memcpy(o->out, o->in, sealed);
@@ -426,7 +402,7 @@ static int rtcp_open_cm(struct protect *p, const struct opening *o, uint32_t tra
         memcpy(o->out, o->in, sealed);
     if (!(trailer & RTCP_E_BIT))
         return 0;
-    cm_iv(iv, o->key->salt, o->ssrc, o->index);
+    protect_cm_iv(iv, o->key->salt, o->ssrc, o->index);
     return p->ops->ctr(p, o->key, iv, o->out + o->head, o->out + o->head, o->body);
 }
 

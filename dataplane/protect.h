@@ -16,6 +16,7 @@
 
 #include "abi/messages.h"
 #include "replay.h"
+#include <endian.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -107,6 +108,33 @@ struct seal_job {
     uint32_t ssrc;  // as in the header
     uint64_t index; // 48 bits: ROC << 16 | SEQ, SEQ as in the header
 };
+
+// The IV of AES-CM (RFC 3711 4.1.1): SSRC and 48-bit index under the 14-byte salt, then a 16-bit
+// block counter. `salt` is a key's: two readable bytes follow it.
+static inline void protect_cm_iv(uint8_t iv[16], const uint8_t *salt, uint32_t ssrc, uint64_t index)
+{
+    uint64_t head, tail;
+    memcpy(&head, salt, sizeof(head));
+    memcpy(&tail, salt + 8, sizeof(tail));
+    head ^= htobe64(ssrc);
+    tail = (tail ^ htobe64(index << 16)) & htobe64(~0xffffull);
+    memcpy(iv, &head, sizeof(head));
+    memcpy(iv + 8, &tail, sizeof(tail));
+}
+
+// The IV of GCM (RFC 7714 8.1, 9.1): two zero octets, SSRC and 48-bit index under the 12-byte salt.
+static inline void protect_gcm_iv(uint8_t iv[12], const uint8_t *salt, uint32_t ssrc,
+                                  uint64_t index)
+{
+    uint64_t head;
+    uint32_t tail;
+    memcpy(&head, salt, sizeof(head));
+    memcpy(&tail, salt + 8, sizeof(tail));
+    head ^= htobe64((uint64_t)ssrc << 16 | index >> 32);
+    tail ^= htobe32((uint32_t)index);
+    memcpy(iv, &head, sizeof(head));
+    memcpy(iv + 8, &tail, sizeof(tail));
+}
 
 // Compares tags without telling where the first difference is.
 static inline bool protect_same_tag(const uint8_t *a, const uint8_t *b, unsigned len)

@@ -98,40 +98,6 @@ static void mb_release(struct protect *p, struct protect_key *key)
 {
 }
 
-static uint64_t load64(const uint8_t *p)
-{
-    uint64_t value;
-    memcpy(&value, p, sizeof(value));
-    return value;
-}
-
-static uint32_t load32(const uint8_t *p)
-{
-    uint32_t value;
-    memcpy(&value, p, sizeof(value));
-    return value;
-}
-
-// IVs as in protect.c, in two words: zeros, SSRC and index under the salt (RFC 7714 8.1).
-static inline void gcm_iv(uint8_t iv[12], const struct seal_job *job)
-{
-    const uint8_t *salt = job->tx->key.salt;
-    uint64_t head = load64(salt) ^ __builtin_bswap64((uint64_t)job->ssrc << 16 | job->index >> 32);
-    uint32_t tail = load32(salt + 8) ^ __builtin_bswap32((uint32_t)job->index);
-    memcpy(iv, &head, sizeof(head));
-    memcpy(iv + 8, &tail, sizeof(tail));
-}
-
-// RFC 3711 4.1.1. The two bytes behind the salt are not its own.
-static inline void cm_iv(uint8_t iv[16], const struct seal_job *job)
-{
-    const uint8_t *salt = job->tx->key.salt;
-    uint64_t head = load64(salt) ^ __builtin_bswap64(job->ssrc);
-    uint64_t tail = (load64(salt + 8) ^ __builtin_bswap64(job->index << 16)) & 0xffffffffffffull;
-    memcpy(iv, &head, sizeof(head));
-    memcpy(iv + 8, &tail, sizeof(tail));
-}
-
 // Fetches what sealing `len` bytes reads of a key: round keys, and as many powers of the hash key,
 // the highest first, as the payload has blocks.
 static inline void prefetch_key(const struct protect_key *key, unsigned len)
@@ -152,7 +118,7 @@ static inline void seal_gcm(struct mb *mb, const struct seal_job *job, aes_gcm_e
 {
     uint8_t iv[12];
     uint8_t *body = job->dst + job->header_len;
-    gcm_iv(iv, job);
+    protect_gcm_iv(iv, job->tx->key.salt, job->ssrc, job->index);
     encrypt(gcm_key(&job->tx->key), &mb->gcm, body, job->src, job->payload_len, iv, job->dst,
             job->header_len, body + job->payload_len, 16);
 }
@@ -164,9 +130,9 @@ static inline void gather_cm(struct mb *mb, const struct seal_job *job)
     const struct protect_key *key = &job->tx->key;
     IMB_JOB *j = &mb->job[mb->waiting];
     uint8_t *body = job->dst + job->header_len, *tag = body + job->payload_len;
-    uint32_t roc = __builtin_bswap32((uint32_t)(job->index >> 16));
+    uint32_t roc = htobe32((uint32_t)(job->index >> 16));
     memcpy(tag, &roc, sizeof(roc));
-    cm_iv(mb->iv[mb->waiting++], job);
+    protect_cm_iv(mb->iv[mb->waiting++], key->salt, job->ssrc, job->index);
     j->enc_keys = key->cm.round_keys;
     j->src = job->src;
     j->dst = body;
