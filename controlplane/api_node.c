@@ -1,0 +1,126 @@
+// JSON of the node's parts: workers, ports, drops and peers. api.h has the contract.
+#include "api_private.h"
+#include <stdio.h>
+#include <string.h>
+
+#define WORKER_STALLED_NS 100000000ull // workers store their progress every 10 ms
+
+static const char *worker_state(const struct stats_worker *stats, bool alive, uint64_t now_ns)
+{
+    uint64_t progress = API_LOAD(stats->progress_ns);
+    if (!alive || progress == 0)
+        return "down";
+    return now_ns > progress + WORKER_STALLED_NS ? "stalled" : "running";
+}
+
+static json_t *worker_object(struct api *api, uint32_t w, bool alive, uint64_t now_ns)
+{
+    const struct stats_worker *stats = channel_worker_stats(api->channel, w);
+    uint64_t busy = api_count_rate(api, w, COUNT_cycles_busy);
+    uint64_t idle = api_count_rate(api, w, COUNT_cycles_idle);
+    uint64_t sent = api_count_rate(api, w, COUNT_tx_packets);
+    uint64_t dropped = 0;
+    json_t *counts = json_object();
+    for (int i = 0; i < COUNTS; i++)
+        json_object_set_new(counts, api_count_names[i].name, api_number(API_LOAD(stats->count[i])));
+    for (int i = 0; i < DROPS; i++)
+        dropped += API_LOAD(stats->drop[i]);
+    return json_pack(
+        "{s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:I,"
+        " s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
+        "worker", (json_int_t)w, "state", worker_state(stats, alive, now_ns), "progress_age_ms",
+        (json_int_t)api_age_ms(API_LOAD(stats->progress_ns), now_ns), "sessions",
+        (json_int_t)API_LOAD(stats->sessions), "streams", (json_int_t)API_LOAD(stats->streams),
+        "rx_packets_rate", (json_int_t)api_count_rate(api, w, COUNT_rx_packets), "rx_bitrate",
+        (json_int_t)api_count_rate(api, w, COUNT_rx_bytes) * 8, "tx_packets_rate", (json_int_t)sent,
+        "tx_bitrate", (json_int_t)api_count_rate(api, w, COUNT_tx_bytes) * 8, "rtp_out_rate",
+        (json_int_t)api_count_rate(api, w, COUNT_rtp_out), "busy_percent",
+        busy + idle == 0 ? 0.0 : 100.0 * (double)busy / (double)(busy + idle), "cycles_per_packet",
+        (json_int_t)(sent == 0 ? 0 : busy / sent), "tsc_hz", (json_int_t)API_LOAD(stats->tsc_hz),
+        "dropped", (json_int_t)dropped, "rx_free", (json_int_t)API_LOAD(stats->rx_free), "rx_size",
+        (json_int_t)API_LOAD(stats->rx_size), "tx_free", (json_int_t)API_LOAD(stats->tx_free),
+        "tx_size", (json_int_t)API_LOAD(stats->tx_size), "cache_free",
+        (json_int_t)API_LOAD(stats->cache_free), "cache_size",
+        (json_int_t)API_LOAD(stats->cache_size), "counts", counts);
+}
+
+static bool dataplane_alive(struct api *api, uint64_t now_ns)
+{
+    uint64_t epoch;
+    bool ready;
+    enum channel_peer peer = channel_peer(api->channel, now_ns, &epoch, &ready);
+    return peer == PEER_ALIVE || peer == PEER_STALLED;
+}
+
+json_t *api_workers(struct api *api, uint64_t now_ns)
+{
+    json_t *list = json_array();
+    bool alive = dataplane_alive(api, now_ns);
+    api_sample(api, now_ns);
+    for (uint32_t w = 0; w < api_worker_count(api); w++)
+        json_array_append_new(list, worker_object(api, w, alive, now_ns));
+    return api_listed("workers", list);
+}
+
+json_t *api_ports(struct api *api, uint64_t now_ns)
+{
+    const struct stats_port *port = channel_port_stats(api->channel);
+    const struct sample *a = &api->before, *b = &api->last;
+    char mac[18];
+    api_sample(api, now_ns);
+    snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", port->mac[0], port->mac[1],
+             port->mac[2], port->mac[3], port->mac[4], port->mac[5]);
+    json_t *o = json_pack(
+        "{s:i, s:o, s:o, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I,"
+        " s:I, s:I}",
+        "port", 0, "device", api_file_text(port->device, sizeof(port->device)), "driver",
+        api_file_text(port->driver, sizeof(port->driver)), "mac", mac, "link_up",
+        API_LOAD(port->link_up) != 0, "speed_mbps", (json_int_t)API_LOAD(port->speed_mbps),
+        "rx_packets_rate", (json_int_t)api_rate(api, a->rx_packets, b->rx_packets), "rx_bitrate",
+        (json_int_t)api_rate(api, a->rx_bytes, b->rx_bytes) * 8, "tx_packets_rate",
+        (json_int_t)api_rate(api, a->tx_packets, b->tx_packets), "tx_bitrate",
+        (json_int_t)api_rate(api, a->tx_bytes, b->tx_bytes) * 8, "rx_packets",
+        (json_int_t)API_LOAD(port->rx_packets), "rx_bytes", (json_int_t)API_LOAD(port->rx_bytes),
+        "rx_missed", (json_int_t)API_LOAD(port->rx_missed), "rx_errors",
+        (json_int_t)API_LOAD(port->rx_errors), "rx_nombuf", (json_int_t)API_LOAD(port->rx_nombuf),
+        "tx_packets", (json_int_t)API_LOAD(port->tx_packets), "tx_bytes",
+        (json_int_t)API_LOAD(port->tx_bytes), "tx_errors", (json_int_t)API_LOAD(port->tx_errors));
+    json_t *list = json_array();
+    json_array_append_new(list, o);
+    return api_listed("ports", list);
+}
+
+static int compare_drops(const void *a, const void *b)
+{
+    json_int_t x = api_number_of(a, "packets"), y = api_number_of(b, "packets");
+    return x != y ? (x < y) - (x > y) : strcmp(api_text_of(a, "name"), api_text_of(b, "name"));
+}
+
+json_t *api_drops(struct api *api, uint64_t now_ns)
+{
+    json_t *list = json_array();
+    api_sample(api, now_ns);
+    for (int i = 0; i < DROPS; i++) {
+        uint64_t packets = 0, per_s = 0;
+        for (uint32_t w = 0; w < api_worker_count(api); w++) {
+            packets += API_LOAD(channel_worker_stats(api->channel, w)->drop[i]);
+            per_s += api_rate(api, api->before.drop[w][i], api->last.drop[w][i]);
+        }
+        json_array_append_new(list,
+                              json_pack("{s:s, s:I, s:I, s:s}", "name", api_drop_names[i].name,
+                                        "packets", (json_int_t)packets, "packets_rate",
+                                        (json_int_t)per_s, "help", api_drop_names[i].help));
+    }
+    api_sort(list, compare_drops);
+    return api_listed("drops", list);
+}
+
+json_t *api_peers(struct api *api, uint64_t now_ns)
+{
+    uint64_t epoch;
+    bool ready;
+    enum channel_peer peer = channel_peer(api->channel, now_ns, &epoch, &ready);
+    return json_pack("{s:[{s:s, s:s, s:s, s:b, s:I, s:I}]}", "peers", "peer", "dataplane", "kind",
+                     "process", "state", api_peer_name(peer), "ready", ready, "pid",
+                     (json_int_t)channel_peer_pid(api->channel), "epoch", (json_int_t)epoch);
+}
