@@ -38,6 +38,27 @@ bool sdp_is_candidate(struct sdp_view view); // RFC 8839 5.1
 // Reads "media port proto fmt..." (RFC 8866 5.14) into a zeroed `media`. Returns 0 or an error.
 int sdp_read_media(struct sdp_reader *reader, struct sdp_view value, struct sdp_media *media);
 
+// The section that an attribute stands in.
+struct sdp_section {
+    struct sdp_reader *reader;
+    struct sdp *sdp;
+    struct sdp_media *media; // NULL in the session's
+    struct sdp_common *common;
+};
+
+// Readers of one attribute's value, all in media sections but extmap, which stands in either.
+int sdp_read_rtpmap(struct sdp_section *in, struct sdp_view value);
+int sdp_read_fmtp(struct sdp_section *in, struct sdp_view value);
+int sdp_read_rtcp_fb(struct sdp_section *in, struct sdp_view value);
+int sdp_read_extmap(struct sdp_section *in, struct sdp_view value);
+int sdp_read_ssrc(struct sdp_section *in, struct sdp_view value);
+int sdp_read_ssrc_group(struct sdp_section *in, struct sdp_view value);
+int sdp_read_rid(struct sdp_section *in, struct sdp_view value);
+int sdp_read_simulcast(struct sdp_section *in, struct sdp_view value);
+
+// SDP_UNSET for what is no direction.
+enum sdp_direction sdp_direction_of(struct sdp_view view);
+
 // Reads one a= line of the session (`media` NULL) or of a media section; unknown ones pass. Returns
 // 0 or an error.
 int sdp_read_attribute(struct sdp_reader *reader, struct sdp_view value, struct sdp *sdp,

@@ -54,6 +54,9 @@ static const struct refused {
     {HEAD "a=fingerprint:sha-256 4E:7F:77:DB:7E:A3:A6:4E:5D:27:EB:39:D2:1B:96:9F:91:C9:58:8B:30:B4:"
           "AA:0F:77:60:5A:F3:86:60:03-F3\n",
      -EINVAL, 5, "digest"},
+    {HEAD "a=fingerprint:sha-256 4E:7F:77:DB:7E:A3:A6:4E:5D:27:EB:39:D2:1B:96:9F:91:C9:58:8B:30:B4:"
+          "AA:0F:77:60:5A:F3:86:60:03:F3:00\n",
+     -EINVAL, 5, "digest"},
     {AUDIO "a=rtpmap:111\n", -EINVAL, 6, "rtpmap"},
     {AUDIO "a=rtpmap:111 opus\n", -EINVAL, 6, "rtpmap"},
     {AUDIO "a=rtpmap:111 opus/0\n", -EINVAL, 6, "rtpmap"},

@@ -457,6 +457,7 @@ static const struct refused {
     {SESSION BUNDLE CREDENTIALS MEDIA OPUS "a=rtcp-mux\n", -ENOTSUP, "no fingerprint"},
     {SESSION BUNDLE CREDENTIALS "a=fingerprint:sha-1 AB\n" MEDIA OPUS "a=rtcp-mux\n", -ENOTSUP,
      "sha-256"},
+    {GOOD OPUS "a=rtcp-mux\na=fingerprint:sha-1 AB\n", -ENOTSUP, "sha-256"},
     {GOOD OPUS "a=rtcp-mux\na=setup:holdconn\n", -ENOTSUP, "holdconn"},
     {SESSION "a=ice-lite\n" BUNDLE CREDENTIALS FINGERPRINT MEDIA OPUS "a=rtcp-mux\n", -ENOTSUP,
      "ICE-lite"},
