@@ -80,6 +80,13 @@ static int open_dir(struct loop *loop, char *why, size_t why_size)
     return 0;
 }
 
+static uint64_t monotonic_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 static int open_channel(struct loop *loop, char *why, size_t why_size)
 {
     struct abi_config abi;
@@ -89,18 +96,13 @@ static int open_channel(struct loop *loop, char *why, size_t why_size)
         channel_create(&loop->channel, loop->config->runtime_dir, &abi, &changed, why, why_size);
     if (rc < 0)
         return rc;
+    uint64_t epoch;
+    bool ready;
     loop->channel_open = true;
-    if (changed)
+    if (changed && channel_peer(&loop->channel, monotonic_ns(), &epoch, &ready) == PEER_ALIVE)
         log_warning("loop: the running dataplane has another configuration; it takes this one "
                     "when it starts again");
     return 0;
-}
-
-static uint64_t monotonic_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 // Healthy means that media can flow: the dataplane lives and is ready.

@@ -18,7 +18,7 @@ struct whip {
 bool whip_stream_name(const char *name)
 {
     size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
-    return n > 0 && n < STREAM_NAME_MAX && name[n] == '\0' && strcmp(name, ".") != 0 &&
+    return n > 0 && n <= STREAM_NAME_MAX && name[n] == '\0' && strcmp(name, ".") != 0 &&
            strcmp(name, "..") != 0;
 }
 
@@ -68,7 +68,7 @@ static void create(struct whip *whip, struct http_request *request, enum session
     char base[HTTP_URL_MAX], url[HTTP_URL_MAX + 64];
     size_t size;
     if (!whip_stream_name(stream)) {
-        http_refuse(request, 400, "a stream's name has 1 to 63 letters, digits, '.', '_' or '-'");
+        http_refuse(request, 400, "a stream's name has 1 to 64 letters, digits, '.', '_' or '-'");
         return;
     }
     if (!authorised(whip, request, role, stream))

@@ -21,7 +21,7 @@ int whip_new(struct whip **out, struct http *http, struct sessions *sessions,
              struct auth *const *auth);
 void whip_free(struct whip *whip); // after http_free
 
-// [A-Za-z0-9._-], 1 to STREAM_NAME_MAX - 1 characters, not "." or "..".
+// [A-Za-z0-9._-], 1 to STREAM_NAME_MAX characters, not "." or "..".
 bool whip_stream_name(const char *name);
 
 #endif

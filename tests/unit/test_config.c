@@ -121,6 +121,20 @@ static void test_every_key_is_documented(void **state)
     assert_true(search.keys > 50);
 }
 
+static void test_example_files_are_good(void **state)
+{
+    static const char *names[] = {"bare-metal", "cloud"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        char path[600];
+        struct config *config;
+        struct problems problems = {0};
+        snprintf(path, sizeof(path), "%s/configs/%s.yaml", source_dir, names[i]);
+        if (config_load(path, &config, collect, &problems) < 0)
+            fail_msg("%s:%d: %s: %s", path, problems.line[0], problems.key[0], problems.reason[0]);
+        config_free(config);
+    }
+}
+
 static void test_empty_files_are_defaults(void **state)
 {
     static const char *files[] = {"", "# nothing\n", "---\n", "{}\n"};
@@ -280,6 +294,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_documented_file_equals_the_defaults),
         cmocka_unit_test(test_every_key_is_documented),
+        cmocka_unit_test(test_example_files_are_good),
         cmocka_unit_test(test_empty_files_are_defaults),
         cmocka_unit_test(test_values_arrive),
         cmocka_unit_test(test_problems_are_named_with_their_line),

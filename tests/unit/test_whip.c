@@ -14,7 +14,7 @@
 struct session {
     bool open;
     enum session_role role;
-    char stream[STREAM_NAME_MAX];
+    char stream[STREAM_NAME_MAX + 1];
     char etag[16];
 };
 
@@ -328,13 +328,13 @@ static void test_stream_names(void **state)
         {"demo", true}, {"A.b_c-9", true}, {"", false},    {".", false},  {"..", false},
         {"...", true},  {"a b", false},    {"a/b", false}, {"a%", false}, {"\xc3\xa4", false},
     };
-    char name[STREAM_NAME_MAX + 1];
+    char name[STREAM_NAME_MAX + 2];
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
         assert_int_equal(whip_stream_name(rows[i].name), rows[i].good);
     memset(name, 'x', sizeof(name));
-    name[STREAM_NAME_MAX] = '\0';
+    name[STREAM_NAME_MAX + 1] = '\0';
     assert_false(whip_stream_name(name));
-    name[STREAM_NAME_MAX - 1] = '\0';
+    name[STREAM_NAME_MAX] = '\0';
     assert_true(whip_stream_name(name));
 }
 
