@@ -36,7 +36,7 @@ int session_place(struct sessions *set, const struct stream *stream)
     if (stream != NULL && has_room(set, stream->source_worker))
         return (int)stream->source_worker;
     int best = -1;
-    uint32_t workers = set->config->dataplane.workers;
+    uint32_t workers = set->abi->workers;
     for (uint32_t w = 0; w < workers; w++)
         if (has_room(set, w) &&
             (best < 0 || slots_used(set->slots, w) < slots_used(set->slots, (uint32_t)best)))

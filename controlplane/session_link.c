@@ -120,7 +120,7 @@ static void on_dead(struct session *s, const struct msg_session_dead *m)
 
 static struct session *by_id(struct sessions *set, uint32_t worker, uint64_t id)
 {
-    if (worker >= set->config->dataplane.workers || MSG_SLOT(id) >= slots_size(set->slots))
+    if (worker >= set->abi->workers || MSG_SLOT(id) >= slots_size(set->slots))
         return NULL;
     struct session *s = set->by_slot[worker * slots_size(set->slots) + MSG_SLOT(id)];
     return s != NULL && s->id == id ? s : NULL;
@@ -135,10 +135,12 @@ static void on_message(void *opaque, uint32_t lane, const struct msg_head *m)
             stream_state(stream, ((const struct msg_stream_state *)m)->state, session_clock_ms());
         return;
     }
-    struct session *s = lane > 0 ? by_id(set, lane - 1, m->id) : NULL;
-    if (s == NULL)
+    if (lane == 0)
         return;
-    if (m->type == MSG_SESSION_CLOSED && s->closed)
+    struct session *s = by_id(set, lane - 1, m->id);
+    if (s == NULL)
+        orphans_message(set, lane - 1, m);
+    else if (m->type == MSG_SESSION_CLOSED && s->closed)
         session_destroy(s);
     else if (s->closed)
         return;
@@ -172,6 +174,7 @@ static void reopen_all(struct sessions *set)
 {
     struct session *s;
     unsigned count = 0;
+    orphans_forget(set);
     while ((s = TAILQ_FIRST(&set->closing)) != NULL)
         session_destroy(s);
     streams_forgotten(set->streams);
@@ -193,8 +196,12 @@ static void on_peer(void *opaque, enum channel_peer state, uint64_t epoch, bool 
     struct sessions *set = opaque;
     if (epoch == set->epoch)
         return;
+    bool first = set->epoch == 0;
     set->epoch = epoch;
-    reopen_all(set);
+    if (!first)
+        reopen_all(set);
+    else if (state == PEER_ALIVE || state == PEER_STALLED)
+        orphans_find(set);
 }
 
 static void sweep_young(struct sessions *set, uint64_t now)
@@ -218,6 +225,7 @@ void sessions_sweep(struct sessions *set)
     struct session *s;
     catch_up_all(set);
     sweep_young(set, now);
+    orphans_sweep(set, now);
     TAILQ_FOREACH(s, &set->closing, all)
     if (now - s->since_ms >= SESSION_CLOSE_AGAIN_MS)
         session_tell_close(s);

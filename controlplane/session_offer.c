@@ -90,15 +90,17 @@ static unsigned candidates(const struct session *session,
                            struct sdp_candidate out[static SESSION_MAX_CANDIDATES])
 {
     const struct config *config = session->set->config;
+    const struct abi_config *abi = session->set->abi;
+    uint16_t port = abi->media4.family != 0 ? abi->media4.port : abi->media6.port;
     unsigned n = 0;
     for (uint32_t i = 0; i < config->media.announce_count && i < CONFIG_MAX_ANNOUNCE; i++)
         out[n++].addr = config->parsed.announce[i];
-    if (!config->media.announce_only && config->parsed.media4.family != 0)
-        out[n++].addr = config->parsed.media4;
-    if (!config->media.announce_only && config->parsed.media6.family != 0)
-        out[n++].addr = config->parsed.media6;
+    if (!config->media.announce_only && abi->media4.family != 0)
+        out[n++].addr = abi->media4;
+    if (!config->media.announce_only && abi->media6.family != 0)
+        out[n++].addr = abi->media6;
     for (unsigned i = 0; i < n; i++) {
-        out[i].addr.port = (uint16_t)(config->media.udp_port + session->worker);
+        out[i].addr.port = (uint16_t)(port + session->worker);
         out[i].priority = 0;
     }
     return n;

@@ -23,7 +23,7 @@ uint64_t session_clock_ms(void)
 
 static int make_tables(struct sessions *set)
 {
-    uint32_t workers = set->config->dataplane.workers, each = set->config->limits.sessions;
+    uint32_t workers = set->abi->workers, each = set->abi->max_sessions;
     uint32_t generation, total = workers * each;
     bool locked;
     int rc = secret_random(&generation, sizeof(generation));
@@ -33,8 +33,8 @@ static int make_tables(struct sessions *set)
     if (rc == 0)
         rc = slots_new(&set->slots, workers, each, generation);
     if (rc == 0)
-        rc = streams_new(&set->streams, set->config->limits.streams, workers, generation,
-                         session_send, set);
+        rc = streams_new(&set->streams, set->abi->max_streams, workers, generation, session_send,
+                         set);
     if (rc != 0)
         return rc;
     for (set->buckets = 16; set->buckets < total;)
@@ -59,6 +59,7 @@ int sessions_new(struct sessions **out, uv_loop_t *loop, const struct config *co
     if (rc == 0) {
         set->config = config;
         set->channel = channel;
+        set->abi = channel_config(channel);
         set->now_ms = monotonic_ms;
         TAILQ_INIT(&set->open);
         TAILQ_INIT(&set->closing);
@@ -86,6 +87,8 @@ void sessions_free(struct sessions *set)
     if (set == NULL)
         return;
     session_unlink(set);
+    if (set->streams != NULL)
+        orphans_forget(set);
     while ((s = TAILQ_FIRST(&set->open)) != NULL)
         session_retire(s);
     while ((s = TAILQ_FIRST(&set->closing)) != NULL)

@@ -44,8 +44,16 @@ struct session {
 
 TAILQ_HEAD(session_list, session);
 
+// A session of an earlier control plane that the dataplane still carries.
+struct orphan {
+    uint32_t worker;
+    uint64_t id;
+    LIST_ENTRY(orphan) all;
+};
+
 struct sessions {
     const struct config *config;
+    const struct abi_config *abi; // what the dataplane goes by, which may be older than `config`
     struct channel *channel;
     struct dpclient *dataplane;
     uv_timer_t *sweep; // frees itself
@@ -65,6 +73,8 @@ struct sessions {
     uint32_t hash_seed;
     struct session **bucket;
     struct session_list open, closing, young;
+    LIST_HEAD(, orphan) orphans;
+    uint64_t orphans_ms; // when they were last looked at
 
     // Scratch of one negotiation; large, so not on the stack.
     struct sdp offer;
@@ -106,6 +116,13 @@ void session_tell_close(struct session *session);
 void session_dtls_send(void *session, const uint8_t *data, size_t size); // a dtls_send_fn
 // All that time brings about: retransmissions, deadlines, messages that found no room.
 void sessions_sweep(struct sessions *set);
+
+// session_orphans.c
+void orphans_find(
+    struct sessions *set); // at the first sight of a dataplane that is running already
+void orphans_message(struct sessions *set, uint32_t worker, const struct msg_head *m);
+void orphans_sweep(struct sessions *set, uint64_t now);
+void orphans_forget(struct sessions *set); // the dataplane is another, or we end
 
 // session_set.c
 // A session with an id, token and ETag, in all tables, without stream and DTLS. NULL: no room.

@@ -66,6 +66,29 @@ uint64_t slots_take(struct slots *s, uint32_t group)
     return (uint64_t)slot->generation << 32 | at;
 }
 
+int slots_reserve(struct slots *s, uint32_t group, uint64_t id)
+{
+    struct group *g = &s->group[group];
+    uint32_t at = MSG_SLOT(id), before = g->head;
+    if (at >= s->size || MSG_GENERATION(id) == 0)
+        return -EINVAL;
+    if (g->slot[at].taken)
+        return -EBUSY;
+    if (at == g->head) {
+        g->head = g->slot[at].next;
+    } else {
+        while (g->slot[before].next != at)
+            before = g->slot[before].next;
+        g->slot[before].next = g->slot[at].next;
+        if (at == g->tail)
+            g->tail = before;
+    }
+    g->slot[at].taken = true;
+    g->slot[at].generation = MSG_GENERATION(id);
+    g->used++;
+    return 0;
+}
+
 void slots_give(struct slots *s, uint32_t group, uint64_t id)
 {
     struct group *g = &s->group[group];

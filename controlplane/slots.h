@@ -20,6 +20,10 @@ uint64_t slots_take(struct slots *slots, uint32_t group);
 // Gives a taken slot back. Anything but the id of a taken slot is ignored.
 void slots_give(struct slots *slots, uint32_t group, uint64_t id);
 
+// Takes a slot under an id that someone gave out earlier. 0, or -EBUSY if it is taken, or -EINVAL.
+// Walks the free slots: for the start of a program.
+int slots_reserve(struct slots *slots, uint32_t group, uint64_t id);
+
 uint32_t slots_used(const struct slots *slots, uint32_t group);
 uint32_t slots_size(const struct slots *slots); // per group
 

@@ -263,6 +263,30 @@ static int sync_stream(struct streams *s, struct stream *st)
     return failed;
 }
 
+int streams_keep(struct streams *s, uint64_t id)
+{
+    struct stream *st = calloc(1, sizeof(*st));
+    int rc = st == NULL ? -ENOMEM : slots_reserve(s->slots, 0, id);
+    if (rc != 0) {
+        free(st);
+        return rc;
+    }
+    st->id = id;
+    st->told = (1u << s->workers) - 1;
+    st->removed = st->kept = true;
+    s->by_slot[MSG_SLOT(id)] = st;
+    LIST_INSERT_HEAD(&s->all, st, all);
+    return 0;
+}
+
+void streams_let_go(struct streams *s)
+{
+    struct stream *st;
+    LIST_FOREACH(st, &s->all, all)
+    st->kept = false;
+    s->dirty = true;
+}
+
 int streams_sync(struct streams *s)
 {
     if (!s->dirty)
@@ -271,7 +295,7 @@ int streams_sync(struct streams *s)
     struct stream *st = LIST_FIRST(&s->all), *next;
     for (; st != NULL; st = next) {
         next = LIST_NEXT(st, all);
-        if (sync_stream(s, st) != 0)
+        if (!st->kept && sync_stream(s, st) != 0)
             s->dirty = true;
         if (st->removed && st->told == 0) {
             LIST_REMOVE(st, all);
@@ -289,6 +313,7 @@ void streams_forgotten(struct streams *s)
     LIST_FOREACH(st, &s->all, all)
     {
         st->told = st->current = 0;
+        st->kept = false;
         st->forward = FORWARD_UNKNOWN;
     }
     s->dirty = true;

@@ -34,6 +34,7 @@ struct stream {
     uint32_t current; // bit w: and it was the newest one
     uint32_t forward; // workers of the last STREAM_FORWARD, or FORWARD_UNKNOWN
     bool removed;     // only waits for its STREAM_CLOSEs to be sent
+    bool kept;        // and those wait for streams_let_go
     struct stream *next;
     LIST_ENTRY(stream) all;
 };
@@ -76,6 +77,11 @@ void stream_state(struct stream *stream, enum stream_state state, uint64_t clock
 
 // A stream whose publisher left `grace_ms` ago or earlier, or NULL.
 struct stream *streams_expired(struct streams *streams, uint64_t now_ms, uint64_t grace_ms);
+
+// A number that the dataplane still serves for a predecessor of this process: taken until
+// streams_let_go, which has every worker forget all of these. 0, -EBUSY, -EINVAL or -ENOMEM.
+int streams_keep(struct streams *streams, uint64_t id);
+void streams_let_go(struct streams *streams);
 
 // Sends what the workers do not know yet. 0, or a negative errno if something could not be sent.
 int streams_sync(struct streams *streams);

@@ -944,6 +944,45 @@ static void full_channel(void **state)
     assert_int_equal(q->id, other);
 }
 
+// A control plane that starts while the dataplane runs leaves what it finds there alone.
+static void control_plane_restarts(void **state)
+{
+    struct fixture *f = *state;
+    char why[256];
+    const uint64_t heard = 7ull << 32 | 1, silent = 8ull << 32 | 2, stream = 9ull << 32;
+    sessions_free(f->set);
+    channel_session_stats(&f->dp, 0, 1)->id = heard;
+    channel_session_stats(&f->dp, 0, 1)->last_heard_ns = clock_ms * 1000000;
+    channel_session_stats(&f->dp, 1, 2)->id = silent;
+    channel_stream_stats(&f->dp, 0)->id = stream;
+    assert_int_equal(sessions_new(&f->set, &f->loop, f->config, &f->cp, why, sizeof(why)), 0);
+    f->set->now_ms = virtual_ms;
+    uv_timer_stop(f->set->sweep);
+    await_peer(f, PEER_ALIVE);
+    settle(f);
+    assert_int_equal(f->count, 0);
+    assert_int_equal(slots_used(f->set->slots, 0), 1);
+    assert_int_equal(slots_used(f->set->slots, 1), 1);
+    struct session *p = join(f, ROLE_PUBLISH, "a", false);
+    assert_true(MSG_SLOT(p->stream->id) != 0);
+
+    // One of them is long silent: it is closed. The other ends later, and its stream with it.
+    pass(f, 2000);
+    assert_int_equal(find(f, MSG_SESSION_CLOSE)->head.id, silent);
+    assert_int_equal(slots_used(f->set->slots, 1), 0);
+    assert_null(find(f, MSG_STREAM_CLOSE));
+    struct msg_session_dead dead = {
+        .head = {.type = MSG_SESSION_DEAD, .length = sizeof(dead), .id = heard},
+        .reason = DEAD_TIMEOUT};
+    up(f, 1, &dead);
+    settle(f);
+    sessions_sweep(f->set);
+    settle(f);
+    assert_int_equal(slots_used(f->set->slots, 0), 1); // the new publisher
+    assert_int_equal(find(f, MSG_STREAM_CLOSE)->head.id, stream);
+    assert_int_equal(open_sessions(f), 1);
+}
+
 static void shutting_down(void **state)
 {
     struct fixture *f = *state;
@@ -980,6 +1019,7 @@ int main(void)
         TEST(tokens),
         TEST(dataplane_restarts),
         TEST(full_channel),
+        TEST(control_plane_restarts),
         TEST(shutting_down),
     };
     log_level(LEVEL_ERROR);

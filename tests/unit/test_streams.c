@@ -273,6 +273,49 @@ static void dataplane_forgets(void **state)
     streams_free(s);
 }
 
+static void kept_numbers(void **state)
+{
+    struct streams *s = table(3);
+    struct sdp_tracks t = vp8();
+    struct stream *a, *b;
+    const uint64_t kept = 5ull << 32 | 1;
+    assert_int_equal(streams_keep(s, kept), 0);
+    assert_int_equal(streams_keep(s, kept), -EBUSY);
+    assert_int_equal(streams_keep(s, 5ull << 32 | 3), -EINVAL);
+    assert_null(streams_by_id(s, kept));
+    stream_publish(s, "a", somebody, 0, &t, &a);
+    stream_publish(s, "b", somebody, 0, &t, &b);
+    assert_true(MSG_SLOT(a->id) != 1 && MSG_SLOT(b->id) != 1);
+    assert_int_equal(stream_publish(s, "c", somebody, 0, &t, &b), -ENOSPC);
+    streams_sync(s);
+    sent_count = 0;
+    streams_let_go(s);
+    streams_sync(s);
+    assert_sent("C1:0 C2:0 C3:0");
+    assert_int_equal(stream_publish(s, "c", somebody, 0, &t, &b), 0);
+    assert_int_equal(b->id, kept + (1ull << 32));
+    streams_free(s);
+}
+
+static void reserved_slots(void **state)
+{
+    for (uint32_t slot = 0; slot < 4; slot++) {
+        struct slots *s;
+        unsigned seen = 0;
+        assert_int_equal(slots_new(&s, 1, 4, 1), 0);
+        assert_int_equal(slots_reserve(s, 0, 9ull << 32 | slot), 0);
+        assert_int_equal(slots_reserve(s, 0, 9ull << 32 | slot), -EBUSY);
+        assert_int_equal(slots_reserve(s, 0, slot), -EINVAL);
+        for (unsigned i = 0; i < 3; i++)
+            seen |= 1u << MSG_SLOT(slots_take(s, 0));
+        assert_int_equal(seen, 15 & ~(1u << slot));
+        assert_int_equal(slots_take(s, 0), 0);
+        slots_give(s, 0, 9ull << 32 | slot);
+        assert_int_equal(slots_take(s, 0), 10ull << 32 | slot);
+        slots_free(s);
+    }
+}
+
 static void visit_name(struct stream *st, void *opaque)
 {
     strcat(opaque, st->name);
@@ -339,6 +382,8 @@ int main(void)
         cmocka_unit_test(table_full),
         cmocka_unit_test(full_lanes),
         cmocka_unit_test(dataplane_forgets),
+        cmocka_unit_test(kept_numbers),
+        cmocka_unit_test(reserved_slots),
         cmocka_unit_test(visiting_and_many),
         cmocka_unit_test(slot_numbers),
     };
