@@ -287,7 +287,7 @@ int sdp_parse(struct sdp *sdp, const char *text, size_t size, struct sdp_error *
     struct sdp_reader reader;
     struct sdp_view value;
     uint32_t seen = 0;
-    char type;
+    char type = 0;
     int rc = sdp_reader_init(&reader, text, size, error);
     if (rc)
         return rc;

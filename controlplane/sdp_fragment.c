@@ -76,7 +76,7 @@ int sdp_parse_fragment(struct sdp_fragment *fragment, const char *text, size_t s
     struct sdp_reader reader;
     struct sdp_view value;
     int medias = 0;
-    char type;
+    char type = 0;
     *fragment = (struct sdp_fragment){0};
     int rc = sdp_reader_init(&reader, text, size, error);
     if (rc)
