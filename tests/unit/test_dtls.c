@@ -461,6 +461,32 @@ static void fingerprint_text(void **state)
     }
 }
 
+// Gives an identity an RSA key and certificate, as older clients and some servers have.
+static void make_rsa(struct dtls_identity *id)
+{
+    EVP_PKEY *key = EVP_RSA_gen(2048);
+    X509 *x = X509_dup(SSL_CTX_get0_certificate(id->ctx));
+    assert_true(X509_set_pubkey(x, key) && X509_sign(x, key, EVP_sha256()) > 0);
+    assert_int_equal(SSL_CTX_use_certificate(id->ctx, x), 1);
+    assert_int_equal(SSL_CTX_use_PrivateKey(id->ctx, key), 1);
+    digest_text(id, EVP_sha256(), id->fingerprint, sizeof(id->fingerprint));
+    X509_free(x);
+    EVP_PKEY_free(key);
+}
+
+static void rsa_peers(void **state)
+{
+    for (int side = 0; side < 2; side++) {
+        struct pair *p = pair_new(NULL, 0, NULL, 0);
+        make_rsa(side ? &p->client_id : &p->server_id);
+        pair_sessions(p);
+        run(p, NULL, NULL, NULL, false, 1);
+        assert_true(both_open(p));
+        assert_true(p->client.largest <= DTLS_MTU && p->server.largest <= DTLS_MTU);
+        pair_free(p);
+    }
+}
+
 static void closing(void **state)
 {
     for (int side = 0; side < 2; side++) {
@@ -556,6 +582,7 @@ int main(void)
         cmocka_unit_test(retransmission_schedule),
         cmocka_unit_test(fingerprints_of_the_peer),
         cmocka_unit_test(fingerprint_text),
+        cmocka_unit_test(rsa_peers),
         cmocka_unit_test(closing),
         cmocka_unit_test(garbage),
         cmocka_unit_test(corrupted_bytes_never_open),
