@@ -3,6 +3,8 @@
 #include "auth.h"
 #include "files.h"
 #include "http.h"
+#include "http_api.h"
+#include "operator.h"
 #include "session.h"
 #include "whip.h"
 #include <errno.h>
@@ -15,7 +17,6 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SIGNALS 3
@@ -30,6 +31,9 @@ struct loop {
     struct channel channel;
     bool channel_open, stopping;
     struct sessions *sessions;
+    struct api *api;
+    struct http_api http_api;
+    struct operator_server *socket;
     struct auth *auth;
     struct http *http;
     struct whip *whip;
@@ -80,13 +84,6 @@ static int open_dir(struct loop *loop, char *why, size_t why_size)
     return 0;
 }
 
-static uint64_t monotonic_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static int open_channel(struct loop *loop, char *why, size_t why_size)
 {
     struct abi_config abi;
@@ -99,32 +96,11 @@ static int open_channel(struct loop *loop, char *why, size_t why_size)
     uint64_t epoch;
     bool ready;
     loop->channel_open = true;
-    if (changed && channel_peer(&loop->channel, monotonic_ns(), &epoch, &ready) == PEER_ALIVE)
+    if (changed && channel_peer(&loop->channel, uv_hrtime(), &epoch, &ready) == PEER_ALIVE)
         log_warning("loop: the running dataplane has another configuration; it takes this one "
                     "when it starts again");
     return 0;
 }
-
-// Healthy means that media can flow: the dataplane lives and is ready.
-static void on_healthz(struct http_request *request, void *opaque)
-{
-    static const char *names[] = {[PEER_ABSENT] = "absent",
-                                  [PEER_ALIVE] = "starting",
-                                  [PEER_STALLED] = "stalled",
-                                  [PEER_DEAD] = "dead"};
-    struct loop *loop = opaque;
-    uint64_t epoch;
-    bool ready = false;
-    char body[64];
-    enum channel_peer peer = channel_peer(&loop->channel, monotonic_ns(), &epoch, &ready);
-    bool healthy = peer == PEER_ALIVE && ready && !loop->stopping;
-    int n =
-        snprintf(body, sizeof(body), "{\"healthy\":%s,\"dataplane\":\"%s\"}\n",
-                 healthy ? "true" : "false", peer == PEER_ALIVE && ready ? "ready" : names[peer]);
-    http_reply(request, healthy ? 200 : 503, "application/json", body, (size_t)n);
-}
-
-static const struct http_route routes[] = {{"GET", "/healthz", on_healthz, .cors = true}};
 
 static void report(void *opaque, int line, const char *key, const char *reason)
 {
@@ -192,6 +168,19 @@ static void watch(struct loop *loop)
     }
 }
 
+static int start_http(struct loop *loop, char *why, size_t why_size)
+{
+    loop->http_api = (struct http_api){loop->config, &loop->channel, loop->api};
+    int rc = http_new(&loop->http, &loop->uv, loop->config, why, why_size);
+    if (rc == 0)
+        rc = whip_new(&loop->whip, loop->http, loop->sessions, &loop->auth);
+    if (rc == 0)
+        rc = http_api_add(loop->http, &loop->http_api);
+    if (rc == 0)
+        rc = files_add(loop->http);
+    return rc;
+}
+
 static int start(struct loop *loop, char *why, size_t why_size)
 {
     const struct config *config = loop->config;
@@ -203,13 +192,12 @@ static int start(struct loop *loop, char *why, size_t why_size)
     if (rc == 0)
         rc = sessions_new(&loop->sessions, &loop->uv, config, &loop->channel, why, why_size);
     if (rc == 0)
-        rc = http_new(&loop->http, &loop->uv, config, why, why_size);
+        rc = api_new(&loop->api, &loop->channel, loop->sessions, uv_hrtime());
     if (rc == 0)
-        rc = whip_new(&loop->whip, loop->http, loop->sessions, &loop->auth);
+        rc = operator_new(&loop->socket, &loop->uv, config->parsed.operator_path,
+                          config->operator.group, loop->api, why, why_size);
     if (rc == 0)
-        rc = files_add(loop->http);
-    if (rc == 0)
-        rc = http_add(loop->http, routes, sizeof(routes) / sizeof(*routes), loop);
+        rc = start_http(loop, why, why_size);
     return rc;
 }
 
@@ -221,6 +209,8 @@ static void finish(struct loop *loop)
     uv_close((uv_handle_t *)&loop->watchdog, NULL);
     http_free(loop->http);
     whip_free(loop->whip);
+    operator_free(loop->socket);
+    api_free(loop->api);
     sessions_free(loop->sessions);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
     int rc = uv_loop_close(&loop->uv);
