@@ -10,6 +10,7 @@
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <openssl/x509.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -132,17 +133,17 @@ static unsigned retransmit_us(SSL *ssl, unsigned last_us)
 static int set_profiles(SSL_CTX *ctx, const enum srtp_profile *profiles, size_t count)
 {
     char list[128] = "";
-    unsigned used = 0;
+    size_t used = 0;
+    unsigned seen = 0;
     for (size_t i = 0; i < (count > 0 ? count : PROFILES); i++) {
         size_t p = count > 0 ? 0 : i;
         while (count > 0 && p < PROFILES && profile_table[p].profile != profiles[i])
             p++;
-        if (p == PROFILES || (used & 1u << p))
+        if (p == PROFILES || (seen & 1u << p))
             return -EINVAL;
-        used |= 1u << p;
-        if (i > 0)
-            strcat(list, ":");
-        strcat(list, profile_table[p].name);
+        seen |= 1u << p;
+        used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", i > 0 ? ":" : "",
+                                 profile_table[p].name);
     }
     return SSL_CTX_set_tlsext_use_srtp(ctx, list) == 0 ? 0 : -EINVAL;
 }

@@ -162,11 +162,11 @@ static void catch_up_all(struct sessions *set)
     if (streams_sync(set->streams) != 0 || !set->behind)
         return;
     set->behind = false;
-    TAILQ_FOREACH(s, &set->open, all)
-    if ((s->tell_open || s->tell_keys) && ((full >> s->worker & 1) || !catch_up(s))) {
-        full |= 1u << s->worker;
-        set->behind = true;
-    }
+    for (s = TAILQ_FIRST(&set->open); s != NULL; s = TAILQ_NEXT(s, all))
+        if ((s->tell_open || s->tell_keys) && ((full >> s->worker & 1) || !catch_up(s))) {
+            full |= 1u << s->worker;
+            set->behind = true;
+        }
 }
 
 // The dataplane is another process: it knows no stream and no session, and has nothing to close.
@@ -178,8 +178,7 @@ static void reopen_all(struct sessions *set)
     while ((s = TAILQ_FIRST(&set->closing)) != NULL)
         session_destroy(s);
     streams_forgotten(set->streams);
-    TAILQ_FOREACH(s, &set->open, all)
-    {
+    for (s = TAILQ_FIRST(&set->open); s != NULL; s = TAILQ_NEXT(s, all)) {
         s->tell_open = true;
         s->tell_keys = s->keys->head.length > 0;
         s->since_ms = set->now_ms();
@@ -226,9 +225,9 @@ void sessions_sweep(struct sessions *set)
     catch_up_all(set);
     sweep_young(set, now);
     orphans_sweep(set, now);
-    TAILQ_FOREACH(s, &set->closing, all)
-    if (now - s->since_ms >= SESSION_CLOSE_AGAIN_MS)
-        session_tell_close(s);
+    for (s = TAILQ_FIRST(&set->closing); s != NULL; s = TAILQ_NEXT(s, all))
+        if (now - s->since_ms >= SESSION_CLOSE_AGAIN_MS)
+            session_tell_close(s);
     while ((gone = streams_expired(set->streams, now, set->config->session.stream_linger_ms)))
         session_end_viewers(gone, END_STREAM_GONE);
 }

@@ -71,10 +71,9 @@ static void end(struct sessions *set, uint32_t worker, uint64_t id)
 
 void orphans_message(struct sessions *set, uint32_t worker, const struct msg_head *m)
 {
-    struct orphan *o;
-    LIST_FOREACH(o, &set->orphans, all)
-    if (o->worker == worker && o->id == m->id)
-        break;
+    struct orphan *o = LIST_FIRST(&set->orphans);
+    while (o != NULL && (o->worker != worker || o->id != m->id))
+        o = LIST_NEXT(o, all);
     if (o != NULL && m->type == MSG_SESSION_CLOSED)
         release(set, o);
     else if (o != NULL && m->type == MSG_SESSION_DEAD)
@@ -100,6 +99,8 @@ void orphans_sweep(struct sessions *set, uint64_t now)
 
 void orphans_forget(struct sessions *set)
 {
-    for (struct orphan *o; (o = LIST_FIRST(&set->orphans)) != NULL;)
+    for (struct orphan *next, *o = LIST_FIRST(&set->orphans); o != NULL; o = next) {
+        next = LIST_NEXT(o, all);
         release(set, o);
+    }
 }

@@ -40,8 +40,8 @@ static int make_tables(struct sessions *set)
     for (set->buckets = 16; set->buckets < total;)
         set->buckets *= 2;
     set->keys_size = total * sizeof(set->keys[0]);
-    set->by_slot = calloc(total, sizeof(set->by_slot[0]));
-    set->bucket = calloc(set->buckets, sizeof(set->bucket[0]));
+    set->by_slot = calloc(total, sizeof(struct session *));
+    set->bucket = calloc(set->buckets, sizeof(struct session *));
     set->keys = secret_alloc(set->keys_size, &locked);
     if (set->by_slot == NULL || set->bucket == NULL || set->keys == NULL)
         return -ENOMEM;
@@ -91,8 +91,10 @@ void sessions_free(struct sessions *set)
         orphans_forget(set);
     while ((s = TAILQ_FIRST(&set->open)) != NULL)
         session_retire(s);
-    while ((s = TAILQ_FIRST(&set->closing)) != NULL)
-        session_destroy(s);
+    for (struct session *next, *c = TAILQ_FIRST(&set->closing); c != NULL; c = next) {
+        next = TAILQ_NEXT(c, all);
+        session_destroy(c);
+    }
     streams_free(set->streams);
     slots_free(set->slots);
     secret_free(set->keys, set->keys_size);
@@ -195,8 +197,7 @@ void sessions_each(struct sessions *set, void (*visit)(const struct session_info
                    void *opaque)
 {
     struct session *s;
-    TAILQ_FOREACH(s, &set->open, all)
-    {
+    for (s = TAILQ_FIRST(&set->open); s != NULL; s = TAILQ_NEXT(s, all)) {
         const struct stats_session *stats =
             channel_session_stats(set->channel, s->worker, MSG_SLOT(s->id));
         bool known = stats != NULL && __atomic_load_n(&stats->id, __ATOMIC_RELAXED) == s->id;

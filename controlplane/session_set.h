@@ -73,7 +73,7 @@ struct sessions {
     uint32_t hash_seed;
     struct session **bucket;
     struct session_list open, closing, young;
-    LIST_HEAD(, orphan) orphans;
+    LIST_HEAD(orphans, orphan) orphans;
     uint64_t orphans_ms; // when they were last looked at
 
     // Scratch of one negotiation; large, so not on the stack.

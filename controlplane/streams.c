@@ -14,7 +14,7 @@ struct streams {
     void *opaque;
     struct slots *slots;
     struct stream **by_slot;
-    LIST_HEAD(, stream) all;
+    LIST_HEAD(all_streams, stream) all;
     bool dirty; // some worker may not know what it should
     struct stream *bucket[];
 };
@@ -25,14 +25,14 @@ int streams_new(struct streams **out, uint32_t max, uint32_t workers, uint32_t f
     uint32_t buckets = 16;
     while (buckets < max)
         buckets *= 2;
-    struct streams *s = calloc(1, sizeof(*s) + buckets * sizeof(s->bucket[0]));
+    struct streams *s = calloc(1, sizeof(*s) + buckets * sizeof(struct stream *));
     if (s == NULL)
         return -ENOMEM;
     s->workers = workers;
     s->buckets = buckets;
     s->send = send;
     s->opaque = opaque;
-    s->by_slot = calloc(max, sizeof(s->by_slot[0]));
+    s->by_slot = calloc(max, sizeof(struct stream *));
     if (s->by_slot == NULL || slots_new(&s->slots, 1, max, first_generation) != 0) {
         streams_free(s);
         return -ENOMEM;
@@ -192,9 +192,9 @@ void stream_state(struct stream *st, enum stream_state state, uint64_t clock_ms)
 struct stream *streams_expired(struct streams *s, uint64_t now_ms, uint64_t grace_ms)
 {
     struct stream *st;
-    LIST_FOREACH(st, &s->all, all)
-    if (!st->removed && st->publisher == NULL && now_ms - st->gone_ms >= grace_ms)
-        return st;
+    for (st = LIST_FIRST(&s->all); st != NULL; st = LIST_NEXT(st, all))
+        if (!st->removed && st->publisher == NULL && now_ms - st->gone_ms >= grace_ms)
+            return st;
     return NULL;
 }
 
@@ -282,8 +282,8 @@ int streams_keep(struct streams *s, uint64_t id)
 void streams_let_go(struct streams *s)
 {
     struct stream *st;
-    LIST_FOREACH(st, &s->all, all)
-    st->kept = false;
+    for (st = LIST_FIRST(&s->all); st != NULL; st = LIST_NEXT(st, all))
+        st->kept = false;
     s->dirty = true;
 }
 
@@ -310,8 +310,7 @@ int streams_sync(struct streams *s)
 void streams_forgotten(struct streams *s)
 {
     struct stream *st;
-    LIST_FOREACH(st, &s->all, all)
-    {
+    for (st = LIST_FIRST(&s->all); st != NULL; st = LIST_NEXT(st, all)) {
         st->told = st->current = 0;
         st->kept = false;
         st->forward = FORWARD_UNKNOWN;
@@ -322,7 +321,7 @@ void streams_forgotten(struct streams *s)
 void streams_visit(struct streams *s, void (*visit)(struct stream *, void *), void *opaque)
 {
     struct stream *st;
-    LIST_FOREACH(st, &s->all, all)
-    if (!st->removed)
-        visit(st, opaque);
+    for (st = LIST_FIRST(&s->all); st != NULL; st = LIST_NEXT(st, all))
+        if (!st->removed)
+            visit(st, opaque);
 }

@@ -65,6 +65,11 @@ struct fixture {
     unsigned clients;
 };
 
+static void copy(char *out, size_t size, const char *text)
+{
+    assert_true((size_t)snprintf(out, size, "%s", text) < size);
+}
+
 static void report(void *opaque, int line, const char *key, const char *reason)
 {
 }
@@ -175,7 +180,7 @@ static int setup(void **state)
     f->config->media.udp_port = 5000;
     f->config->parsed.media4 = (struct abi_addr){.ip = {192, 0, 2, 1}, .family = 4, .port = 5000};
     config_to_abi(f->config, &abi);
-    strcpy(f->dir, "/dev/shm/hitless-session-XXXXXX");
+    copy(f->dir, sizeof(f->dir), "/dev/shm/hitless-session-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     if (channel_create(&f->cp, f->dir, &abi, &changed, why, sizeof(why)) != 0 ||
         channel_open(&f->dp, f->dir, why, sizeof(why)) != 0)
@@ -319,7 +324,8 @@ static unsigned open_sessions(struct fixture *f)
 {
     unsigned n = 0;
     struct session *s;
-    TAILQ_FOREACH(s, &f->set->open, all) n++;
+    for (s = TAILQ_FIRST(&f->set->open); s != NULL; s = TAILQ_NEXT(s, all))
+        n++;
     return n;
 }
 
@@ -349,8 +355,8 @@ static void life_of_a_publisher(void **state)
 {
     struct fixture *f = *state;
     struct session_reply reply;
-    struct stream_info info;
-    struct session_info session;
+    struct stream_info info = {0};
+    struct session_info session = {0};
     post(f, ROLE_PUBLISH, "demo", offer_text(f, ROLE_PUBLISH, "actpass", "VP8", NULL), &reply);
     assert_int_equal(reply.status, 201);
     struct session *s = reply.session;
@@ -402,7 +408,7 @@ static void life_of_a_publisher(void **state)
     assert_null(session.stats);
 
     char token[SESSION_TOKEN_LEN + 1];
-    strcpy(token, session_token(s));
+    copy(token, sizeof(token), session_token(s));
     unsigned from = f->count;
     session_close(s, END_DELETED);
     assert_null(session_find(f->set, token));
@@ -546,21 +552,21 @@ static void bad_requests(void **state)
 {
     struct fixture *f = *state;
     char good[4096];
-    strcpy(good, offer_text(f, ROLE_PUBLISH, "actpass", "VP8", NULL));
+    copy(good, sizeof(good), offer_text(f, ROLE_PUBLISH, "actpass", "VP8", NULL));
     struct session *p = join(f, ROLE_PUBLISH, "live", true);
     stream_is(f, p, STREAM_LIVE);
     const struct {
-        enum session_role role;
         const char *stream, *offer;
+        enum session_role role;
         int status;
     } rows[] = {
-        {ROLE_PUBLISH, "a", "", 400},
-        {ROLE_PUBLISH, "a", "\x16\xfe\xfd", 400},
-        {ROLE_PUBLISH, "a b", good, 400},
-        {ROLE_PUBLISH, "", good, 400},
-        {ROLE_PUBLISH, "a", "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n", 422},
-        {ROLE_PLAY, "nobody", "", 409},
-        {ROLE_PLAY, "live", "v=0\r\n", 400},
+        {"a", "", ROLE_PUBLISH, 400},
+        {"a", "\x16\xfe\xfd", ROLE_PUBLISH, 400},
+        {"a b", good, ROLE_PUBLISH, 400},
+        {"", good, ROLE_PUBLISH, 400},
+        {"a", "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n", ROLE_PUBLISH, 422},
+        {"nobody", "", ROLE_PLAY, 409},
+        {"live", "v=0\r\n", ROLE_PLAY, 400},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         assert_int_equal(status_of(f, rows[i].role, rows[i].stream, rows[i].offer), rows[i].status);
@@ -573,7 +579,7 @@ static void admission(void **state)
 {
     struct fixture *f = *state;
     char offer[4096];
-    strcpy(offer, offer_text(f, ROLE_PUBLISH, "actpass", "VP8", NULL));
+    copy(offer, sizeof(offer), offer_text(f, ROLE_PUBLISH, "actpass", "VP8", NULL));
     struct session_reply reply;
 
     for (int mode = ABI_MODE_CLOSED; mode <= ABI_MODE_DRAIN; mode++) {
@@ -639,7 +645,7 @@ static void trickle_and_restart(void **state)
     struct fixture *f = *state;
     struct session *s = join(f, ROLE_PUBLISH, "demo", true);
     char old[32], list[64];
-    strcpy(old, session_etag(s));
+    copy(old, sizeof(old), session_etag(s));
     snprintf(list, sizeof(list), "\"other\", %s", old);
 
     assert_int_equal(patch(s, fragment(CLIENT_UFRAG, CLIENT_PWD), NULL), 204);
@@ -808,14 +814,14 @@ static void tokens(void **state)
     struct fixture *f = *state;
     struct session *s = join(f, ROLE_PUBLISH, "a", false);
     char token[SESSION_TOKEN_LEN + 8];
-    strcpy(token, session_token(s));
+    copy(token, sizeof(token), session_token(s));
     assert_null(session_find(f->set, ""));
     for (unsigned i = 0; i < SESSION_TOKEN_LEN; i++) {
         token[i] ^= 1;
         assert_null(session_find(f->set, token));
         token[i] ^= 1;
     }
-    strcat(token, "a");
+    copy(token + SESSION_TOKEN_LEN, sizeof(token) - SESSION_TOKEN_LEN, "a");
     assert_null(session_find(f->set, token));
     token[SESSION_TOKEN_LEN - 1] = 0;
     assert_null(session_find(f->set, token));
@@ -909,7 +915,7 @@ static void full_channel(void **state)
     assert_int_equal(p->worker, 0);
     assert_int_equal(q->worker, 1);
     char offer[4096];
-    strcpy(offer, offer_text(f, ROLE_PUBLISH, "actpass", "VP8", NULL));
+    copy(offer, sizeof(offer), offer_text(f, ROLE_PUBLISH, "actpass", "VP8", NULL));
     struct session_reply reply;
     fill_lane(f);
     session_create(f->set, ROLE_PUBLISH, "c", offer, strlen(offer), "", &reply);

@@ -209,7 +209,7 @@ static void compatibility(void **state)
     codec.track[0].codec = CODEC_AV1;
     count.count = 2;
     rate.track[0].clock_rate = 1;
-    strcpy(fmtp.fmtp[0].text, "profile-level-id=42e01f");
+    snprintf(fmtp.fmtp[0].text, SDP_FMTP_MAX, "profile-level-id=42e01f");
     assert_true(stream_compatible(st, &same));
     assert_false(stream_compatible(st, &codec));
     assert_false(stream_compatible(st, &count));
@@ -318,7 +318,8 @@ static void reserved_slots(void **state)
 
 static void visit_name(struct stream *st, void *opaque)
 {
-    strcat(opaque, st->name);
+    size_t used = strlen(opaque);
+    snprintf((char *)opaque + used, 8 - used, "%s", st->name);
 }
 
 static void visiting_and_many(void **state)
