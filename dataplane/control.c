@@ -67,6 +67,9 @@ static void session_keys(struct worker *worker, const struct msg_session_keys *k
         return;
     }
     session->state = SESSION_KEYED;
+    // Not earlier: a key frame that comes before the keys is lost for this viewer.
+    if (session->role == ROLE_PLAY)
+        tables_want_keyframes(&worker->tables, session);
 }
 
 static void session_ice(struct worker *worker, const struct msg_session_ice *ice)

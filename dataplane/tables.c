@@ -361,8 +361,6 @@ int tables_join(struct tables *tables, struct session *session)
         sub->delta = feedback->next_index ? feedback->next_index : random & 0x7fff;
         sub->rtx_index = feedback->next_index ? feedback->next_rtx_index : (random >> 16) & 0x7fff;
         feedback->sub = track->sub_count - 1;
-        if (config->kind == KIND_VIDEO)
-            track->key_wanted = true;
     }
     return 0;
 }
@@ -385,6 +383,17 @@ void tables_leave(struct tables *tables, struct session *session)
         *sub = track->subs[--track->sub_count];
         if (sub != &track->subs[track->sub_count])
             tables->sessions[sub->session].feedback[sub->track].sub = (uint32_t)(sub - track->subs);
+    }
+}
+
+void tables_want_keyframes(struct tables *tables, const struct session *session)
+{
+    struct stream *stream = tables_stream(tables, session->stream);
+    for (uint8_t i = 0; stream && i < session->tracks; i++) {
+        const struct sub *sub = tables_sub(tables, session, i);
+        struct track *track = &stream->track[session->track[i].source];
+        if (sub && !sub->keyed && track->config.kind == KIND_VIDEO)
+            track->key_wanted = true;
     }
 }
 

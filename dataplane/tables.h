@@ -209,6 +209,8 @@ void tables_close_stream(struct tables *tables, struct stream *stream);
 // Joins a viewer's session to its stream's tracks, or takes it away. Joining twice is harmless.
 int tables_join(struct tables *tables, struct session *session);
 void tables_leave(struct tables *tables, struct session *session);
+// Asks for a key frame for each of the viewer's video tracks that has not had one.
+void tables_want_keyframes(struct tables *tables, const struct session *session);
 // The viewer's sending state for one of its tracks, or NULL.
 struct sub *tables_sub(const struct tables *tables, const struct session *session, uint8_t track);
 

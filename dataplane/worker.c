@@ -305,8 +305,10 @@ static unsigned receive(struct worker *worker)
 static void sweep_session(struct worker *worker, struct session *session)
 {
     telemetry_session(worker, session);
-    if (session->state == SESSION_KEYED && session->role == ROLE_PLAY)
+    if (session->state == SESSION_KEYED && session->role == ROLE_PLAY) {
         feedback_report(worker, session);
+        tables_want_keyframes(&worker->tables, session);
+    }
     uint64_t limit = (uint64_t)worker->dp->config->session_timeout_ms * 1000000;
     if (worker->now_ns - session->heard_ns < limit || session->dead_told)
         return;
