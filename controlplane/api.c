@@ -224,7 +224,7 @@ json_t *api_status(struct api *api, uint64_t now_ns)
     api_sample(api, now_ns);
     return json_pack(
         "{s:o, s:s, s:b, s:s, s:I, s:{s:i}, s:{s:s, s:b, s:I, s:I}, s:I, s:I, s:I, s:I, s:I, s:I,"
-        " s:I, s:I, s:I, s:I}",
+        " s:I, s:I, s:I, s:I, s:I}",
         "node", api_file_text(config->node, sizeof(config->node)), "state",
         node_state(peer, ready, mode), "ready", ready && mode == ABI_MODE_NORMAL, "mode",
         mode_names[mode], "uptime_s", (json_int_t)((now_ns - api->started_ns) / 1000000000u),

@@ -1,0 +1,345 @@
+// hitlessctl: a thin client of the operator socket. Commands, help, completion and the columns of
+// tables all come from the control plane (controlplane/commands.c).
+//
+// One request per connection, so that an idle prompt holds nothing open over there.
+#include "table.h"
+#include <editline/readline.h>
+#include <errno.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define DEFAULT_SOCKET "/run/hitless/operator.sock"
+#define ANSWER_MAX (64u << 20)
+#define ANSWER_S 10 // to wait for an answer
+#define COMMAND_MAX 2000
+
+static const char *socket_path = DEFAULT_SOCKET;
+static bool json_output;
+
+static const char usage[] =
+    "Usage: hitlessctl [-s SOCKET] [-j] [COMMAND...]\n"
+    "  -s SOCKET  the control plane's socket (default: $HITLESS_SOCKET, else " DEFAULT_SOCKET ")\n"
+    "  -j         JSON: one object per line\n"
+    "Without a command it reads them from the terminal or standard input. 'hitlessctl help' lists "
+    "them.\n";
+
+static int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+// One line on standard error. Returns 1, an exit status.
+static int complain(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fputs("hitlessctl: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    return 1;
+}
+
+// ---- the socket
+
+static int dial(bool quiet)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(socket_path) >= sizeof(address.sun_path)) {
+        complain("the socket's path is too long: %s", socket_path);
+        return -1;
+    }
+    strcpy(address.sun_path, socket_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0) {
+        struct timeval patience = {.tv_sec = ANSWER_S};
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+        return fd;
+    }
+    if (!quiet)
+        complain("cannot reach %s: %s%s", socket_path, strerror(errno),
+                 errno == ENOENT || errno == ECONNREFUSED ? "; is the control plane running?"
+                 : errno == EACCES ? "; only root and the operators' group may"
+                                   : "");
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+static bool send_all(int fd, const char *text)
+{
+    size_t size = strlen(text);
+    while (size > 0) {
+        ssize_t sent = send(fd, text, size, MSG_NOSIGNAL);
+        if (sent <= 0)
+            return false;
+        text += sent;
+        size -= (size_t)sent;
+    }
+    return true;
+}
+
+// The answer's line without its newline, malloc'ed; NULL and errno when none came whole.
+static char *receive_line(int fd)
+{
+    size_t size = 0, room = 65536;
+    char *line = malloc(room);
+    while (line != NULL && size < ANSWER_MAX) {
+        if (size + 1 == room) {
+            char *larger = realloc(line, room *= 2);
+            if (larger == NULL)
+                break;
+            line = larger;
+        }
+        ssize_t got = recv(fd, line + size, room - size - 1, 0);
+        if (got <= 0) {
+            errno = got == 0 ? ECONNRESET : errno;
+            break;
+        }
+        line[size + (size_t)got] = 0;
+        char *end = memchr(line + size, '\n', (size_t)got);
+        if (end != NULL) {
+            *end = 0;
+            return line;
+        }
+        size += (size_t)got;
+    }
+    free(line);
+    return NULL;
+}
+
+// Asks for one command. The answer's line, malloc'ed, or NULL after a complaint unless `quiet`.
+static char *ask(const char *command, bool columns, bool quiet)
+{
+    json_t *request = json_pack("{s:s, s:b}", "command", command, "columns", columns);
+    char *text = json_dumps(request, JSON_COMPACT), *line = NULL;
+    json_decref(request);
+    if (text == NULL) { // not UTF-8
+        if (!quiet)
+            complain("the command is not valid text");
+        return NULL;
+    }
+    int fd = dial(quiet);
+    if (fd >= 0) {
+        if (send_all(fd, text) && send_all(fd, "\n"))
+            line = receive_line(fd);
+        if (line == NULL && !quiet)
+            complain("no answer from %s: %s", socket_path, strerror(errno));
+        close(fd);
+    }
+    free(text);
+    return line;
+}
+
+// ---- commands
+
+static int run(const char *command)
+{
+    char *line = ask(command, !json_output, false);
+    if (line == NULL)
+        return 1;
+    int status = 0;
+    json_t *answer = json_loads(line, 0, NULL);
+    const char *error = json_string_value(json_object_get(answer, "error"));
+    if (!json_is_object(answer))
+        status = complain("the control plane answered nonsense");
+    else if (error != NULL)
+        status = complain("%s", error);
+    else if (json_output)
+        puts(line);
+    else if (table_print(stdout, answer) != 0)
+        puts(line);
+    json_decref(answer);
+    free(line);
+    if (fflush(stdout) != 0)
+        status = complain("cannot write: %s", strerror(errno));
+    return status;
+}
+
+static bool join(char *out, size_t size, char **words, int count)
+{
+    size_t used = 0;
+    out[0] = 0;
+    for (int i = 0; i < count; i++) {
+        int n = snprintf(out + used, size - used, "%s%s", i == 0 ? "" : " ", words[i]);
+        if (n < 0 || (size_t)n >= size - used)
+            return false;
+        used += (size_t)n;
+    }
+    return true;
+}
+
+// ---- completion
+
+// Calls `found` with each possible next word: of the commands that begin with `line`'s whole words,
+// or an argument's values.
+static void complete(const char *line, void (*found)(const char *word, void *opaque), void *opaque)
+{
+    const char *blank = strrchr(line, ' ');
+    size_t whole = blank == NULL ? 0 : (size_t)(blank - line) + 1, partial = strlen(line) - whole;
+    char *text = ask("help", false, true), word[64];
+    json_t *help = text == NULL ? NULL : json_loads(text, 0, NULL), *entry;
+    size_t i;
+    free(text);
+    json_array_foreach(json_object_get(help, "commands"), i, entry)
+    {
+        const char *name = json_string_value(json_object_get(entry, "command"));
+        if (name == NULL || strncmp(name, line, whole + partial) != 0)
+            continue;
+        snprintf(word, sizeof(word), "%.*s", (int)strcspn(name + whole, " "), name + whole);
+        found(word, opaque);
+    }
+    json_decref(help);
+    if (strncmp(line, "kick ", 5) != 0)
+        return;
+    text = ask("show sessions", false, true);
+    json_t *sessions = text == NULL ? NULL : json_loads(text, 0, NULL);
+    free(text);
+    json_array_foreach(json_object_get(sessions, "sessions"), i, entry)
+    {
+        const char *id = json_string_value(json_object_get(entry, "session"));
+        if (id != NULL && strncmp(id, line + whole, partial) == 0)
+            found(id, opaque);
+    }
+    json_decref(sessions);
+}
+
+struct words {
+    char *word[256];
+    size_t count;
+};
+
+static void keep(const char *word, void *opaque)
+{
+    struct words *words = opaque;
+    for (size_t i = 0; i < words->count; i++)
+        if (strcmp(words->word[i], word) == 0)
+            return;
+    if (words->count + 1 < sizeof(words->word) / sizeof(words->word[0]))
+        words->word[words->count++] = strdup(word);
+}
+
+// For the shell: one candidate a line. Silent when nobody answers.
+static int complete_shell(char **argv, int count)
+{
+    char line[COMMAND_MAX];
+    struct words words = {0};
+    if (!join(line, sizeof(line), argv, count))
+        return 1;
+    complete(line, keep, &words);
+    for (size_t i = 0; i < words.count; i++) {
+        puts(words.word[i]);
+        free(words.word[i]);
+    }
+    return 0;
+}
+
+static struct words candidates;
+
+// readline's generator: called until it returns NULL, which ends and frees nothing of ours.
+static char *next_candidate(const char *text, int state)
+{
+    static size_t next;
+    if (state == 0)
+        next = 0;
+    return next < candidates.count ? candidates.word[next++] : NULL;
+}
+
+static char **complete_line(const char *text, int start, int end)
+{
+    char line[COMMAND_MAX];
+    candidates.count = 0;
+    rl_attempted_completion_over = 1; // no file names
+    snprintf(line, sizeof(line), "%.*s", end, rl_line_buffer);
+    complete(line, keep, &candidates);
+    return rl_completion_matches(text, next_candidate);
+}
+
+// ---- many commands
+
+static int run_line(char *line, bool *end)
+{
+    line += strspn(line, " \t");
+    line[strcspn(line, "\r\n")] = 0;
+    *end = strcmp(line, "quit") == 0 || strcmp(line, "exit") == 0;
+    return *line == 0 || *line == '#' || *end ? 0 : run(line);
+}
+
+static int run_input(void)
+{
+    char *line = NULL;
+    size_t room = 0;
+    int status = 0;
+    bool end = false;
+    while (!end && getline(&line, &room, stdin) >= 0)
+        status |= run_line(line, &end);
+    free(line);
+    return status;
+}
+
+static int run_prompt(void)
+{
+    char history[512], *line;
+    bool end = false;
+    const char *home = getenv("HOME");
+    snprintf(history, sizeof(history), "%s/.hitlessctl_history", home != NULL ? home : "");
+    rl_readline_name = "hitlessctl";
+    rl_attempted_completion_function = complete_line;
+    using_history();
+    stifle_history(1000);
+    if (home != NULL)
+        read_history(history);
+    while (!end && (line = readline("hitless> ")) != NULL) {
+        if (*line != 0)
+            add_history(line);
+        run_line(line, &end);
+        free(line);
+    }
+    if (!end)
+        putchar('\n');
+    if (home != NULL)
+        write_history(history);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {{"socket", required_argument, NULL, 's'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"complete", no_argument, NULL, 'c'},
+                                            {0}};
+    char command[COMMAND_MAX];
+    bool completing = false;
+    int option;
+    if (getenv("HITLESS_SOCKET") != NULL && *getenv("HITLESS_SOCKET") != 0)
+        socket_path = getenv("HITLESS_SOCKET");
+    while ((option = getopt_long(argc, argv, "+s:jh", options, NULL)) != -1) {
+        if (option == 's') {
+            socket_path = optarg;
+        } else if (option == 'j') {
+            json_output = true;
+        } else if (option == 'c') {
+            completing = true;
+        } else {
+            fputs(usage, option == 'h' ? stdout : stderr);
+            return option == 'h' ? 0 : 2;
+        }
+    }
+    argv += optind;
+    argc -= optind;
+    if (completing)
+        return complete_shell(argv, argc);
+    if (argc == 0)
+        return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) ? run_prompt() : run_input();
+    if (!join(command, sizeof(command), argv, argc))
+        return complain("the command is too long");
+    return run(command);
+}

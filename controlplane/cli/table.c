@@ -1,0 +1,253 @@
+// Tables for people. Nothing here knows a command: what to show, and in which unit, comes with the
+// answer.
+#include "table.h"
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- cells
+
+// Three figures and a prefix: 12345 -> "12.3k".
+static void scaled(double value, const char *unit, char cell[TABLE_CELL])
+{
+    static const char *const prefixes[] = {"", "k", "M", "G", "T", "P", "E"};
+    size_t i = 0;
+    while (value >= 999.5 && i + 1 < sizeof(prefixes) / sizeof(prefixes[0])) {
+        value /= 1000;
+        i++;
+    }
+    int decimals = i == 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
+    snprintf(cell, TABLE_CELL, "%.*f%s%s", decimals, value, prefixes[i], unit);
+}
+
+static void duration(long long s, char cell[TABLE_CELL])
+{
+    if (s < 60)
+        snprintf(cell, TABLE_CELL, "%llds", s);
+    else if (s < 3600)
+        snprintf(cell, TABLE_CELL, "%lldm%02llds", s / 60, s % 60);
+    else if (s < 86400)
+        snprintf(cell, TABLE_CELL, "%lldh%02lldm", s / 3600, s / 60 % 60);
+    else
+        snprintf(cell, TABLE_CELL, "%lldd%02lldh", s / 86400, s / 3600 % 24);
+}
+
+static void milliseconds(double ms, char cell[TABLE_CELL])
+{
+    if (ms < 10)
+        snprintf(cell, TABLE_CELL, "%.2fms", ms);
+    else if (ms < 10000)
+        snprintf(cell, TABLE_CELL, "%.0fms", ms);
+    else
+        duration((long long)(ms / 1000), cell);
+}
+
+static void plain(const json_t *value, char cell[TABLE_CELL])
+{
+    if (json_is_string(value))
+        snprintf(cell, TABLE_CELL, "%s", json_string_value(value));
+    else if (json_is_integer(value))
+        snprintf(cell, TABLE_CELL, "%lld", (long long)json_integer_value(value));
+    else if (json_is_real(value))
+        snprintf(cell, TABLE_CELL, "%.1f", json_real_value(value));
+    else
+        snprintf(cell, TABLE_CELL, "%s", json_is_true(value) ? "yes" : "no");
+    for (char *c = cell; *c != 0; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
+}
+
+static void unknown_when_zero(double value, void (*format)(double, char[TABLE_CELL]),
+                              char cell[TABLE_CELL])
+{
+    if (value == 0)
+        strcpy(cell, "-");
+    else
+        format(value, cell);
+}
+
+void table_format(const json_t *value, const char *unit, char cell[TABLE_CELL])
+{
+    double number = json_number_value(value);
+    if (value == NULL || json_is_null(value) || json_is_object(value) || json_is_array(value))
+        strcpy(cell, "-");
+    else if (!json_is_number(value))
+        plain(value, cell);
+    else if (strcmp(unit, "rate") == 0)
+        scaled(number, "/s", cell);
+    else if (strcmp(unit, "bitrate") == 0)
+        scaled(number, "bit/s", cell);
+    else if (strcmp(unit, "us") == 0)
+        unknown_when_zero(number / 1000, milliseconds, cell);
+    else if (strcmp(unit, "ms") == 0)
+        milliseconds(number, cell);
+    else if (strcmp(unit, "s") == 0)
+        duration(json_integer_value(value), cell);
+    else if (strcmp(unit, "percent") == 0)
+        snprintf(cell, TABLE_CELL, "%.1f%%", number);
+    else if (strcmp(unit, "permille") == 0)
+        snprintf(cell, TABLE_CELL, "%.1f%%", number / 10);
+    else if ((strcmp(unit, "count") == 0 || strcmp(unit, "nonzero") == 0) && number >= 1e6)
+        scaled(number, "", cell);
+    else
+        plain(value, cell);
+}
+
+// ---- columns
+
+static const char *text(const json_t *column, const char *key)
+{
+    const char *value = json_string_value(json_object_get(column, key));
+    return value != NULL ? value : "";
+}
+
+// "dataplane.state" is the field "state" of the object "dataplane".
+static const json_t *field_of(const json_t *row, const char *path)
+{
+    char key[64];
+    const char *dot;
+    while ((dot = strchr(path, '.')) != NULL) {
+        snprintf(key, sizeof(key), "%.*s", (int)(dot - path), path);
+        row = json_object_get(row, key);
+        path = dot + 1;
+    }
+    return json_object_get(row, path);
+}
+
+static void cell_of(const json_t *row, const json_t *column, char cell[TABLE_CELL])
+{
+    table_format(field_of(row, text(column, "field")), text(column, "unit"), cell);
+}
+
+// Characters, not bytes: UTF-8's continuation bytes take no room.
+static int width_of(const char *cell)
+{
+    int width = 0;
+    for (; *cell != 0; cell++)
+        width += ((unsigned char)*cell & 0xc0) != 0x80;
+    return width;
+}
+
+static void put(FILE *out, const char *cell, int width, bool right, bool last)
+{
+    int pad = width - width_of(cell);
+    if (right)
+        fprintf(out, "%*s%s", pad > 0 ? pad : 0, "", cell);
+    else
+        fprintf(out, "%s%*s", cell, last || pad < 0 ? 0 : pad, "");
+    fputs(last ? "\n" : "  ", out);
+}
+
+static bool is_left_out(const json_t *row, const json_t *columns)
+{
+    size_t i;
+    json_t *column;
+    json_array_foreach(columns, i, column)
+    {
+        if (strcmp(text(column, "unit"), "nonzero") == 0 &&
+            json_integer_value(field_of(row, text(column, "field"))) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool is_right(const json_t *column)
+{
+    return strcmp(text(column, "unit"), "text") != 0 && strcmp(text(column, "unit"), "bool") != 0;
+}
+
+// ---- whole answers
+
+static void print_rows(FILE *out, const json_t *rows, const json_t *columns, int *widths)
+{
+    char cell[TABLE_CELL];
+    size_t count = json_array_size(columns), shown = 0, i, r;
+    json_t *row, *column;
+    json_array_foreach(columns, i, column) widths[i] = width_of(text(column, "title"));
+    json_array_foreach(rows, r, row)
+    {
+        if (is_left_out(row, columns))
+            continue;
+        shown++;
+        json_array_foreach(columns, i, column)
+        {
+            cell_of(row, column, cell);
+            if (width_of(cell) > widths[i])
+                widths[i] = width_of(cell);
+        }
+    }
+    if (shown == 0) {
+        fputs("none\n", out);
+        return;
+    }
+    json_array_foreach(columns, i, column)
+        put(out, text(column, "title"), widths[i], is_right(column), i + 1 == count);
+    json_array_foreach(rows, r, row)
+    {
+        if (is_left_out(row, columns))
+            continue;
+        json_array_foreach(columns, i, column)
+        {
+            cell_of(row, column, cell);
+            put(out, cell, widths[i], is_right(column), i + 1 == count);
+        }
+    }
+}
+
+// One field a line; a column without title continues the line before it.
+static void print_fields(FILE *out, const json_t *answer, const json_t *columns)
+{
+    char cell[TABLE_CELL];
+    int width = 0;
+    size_t i;
+    json_t *column;
+    json_array_foreach(columns, i, column)
+    {
+        if (width_of(text(column, "title")) > width)
+            width = width_of(text(column, "title"));
+    }
+    json_array_foreach(columns, i, column)
+    {
+        const char *title = text(column, "title");
+        cell_of(answer, column, cell);
+        if (*title == 0)
+            fprintf(out, ", %s", cell);
+        else
+            fprintf(out, "%s%-*s  %s", i == 0 ? "" : "\n", width, title, cell);
+    }
+    fputc('\n', out);
+}
+
+static const json_t *rows_of(const json_t *answer)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)answer, key, value)
+    {
+        if (json_is_array(value) && strcmp(key, "columns") != 0)
+            return value;
+    }
+    return NULL;
+}
+
+int table_print(FILE *out, const json_t *answer)
+{
+    const json_t *columns = json_object_get(answer, "columns"), *rows = rows_of(answer);
+    size_t count = json_array_size(columns);
+    if (count == 0)
+        return -EINVAL;
+    if (rows == NULL) {
+        print_fields(out, answer, columns);
+        return 0;
+    }
+    int *widths = calloc(count, sizeof(int));
+    if (widths == NULL)
+        return -ENOMEM;
+    print_rows(out, rows, columns, widths);
+    free(widths);
+    long long left_out = json_integer_value(json_object_get(answer, "left_out"));
+    if (left_out > 0)
+        fprintf(out, "… and %lld more\n", left_out);
+    return 0;
+}
