@@ -115,7 +115,7 @@ const struct command command_table[] = {
             {"phase", "PHASE", "text"}, {"age_s", "AGE", "s"}, {"worker", "W", "text"},
             {"remote", "ADDRESS", "text"}, {"bitrate", "RATE", "bitrate"}, {"rtt_us", "RTT", "us"},
             {"loss_permille", "LOSS", "permille"}, {"nacks", "NACKS", "count"},
-            {"resent", "RESENT", "count"}, {"silent_ms", "HEARD", "ms"}),
+            {"resent", "RESENT", "count"}, {"silent_ms", "SILENT", "ms"}),
     },
     {
         .name = "show workers",
