@@ -343,6 +343,8 @@ static enum dtls_state advance(struct dtls *d)
         break;
     }
     d->in = NULL;
+    if (d->state == DTLS_OPEN)
+        SSL_free_buffers(d->ssl); // 33 KB that an open session hardly ever needs again
     ERR_clear_error();
     return d->state;
 }
@@ -437,6 +439,9 @@ void dtls_close(struct dtls *d)
     if (d->state != DTLS_OPEN || (SSL_get_shutdown(d->ssl) & SSL_SENT_SHUTDOWN))
         return;
     ERR_clear_error();
+    // A read brings the buffers back that advance() gave away; SSL_shutdown takes them for granted.
+    uint8_t unused;
+    SSL_read(d->ssl, &unused, sizeof(unused));
     SSL_shutdown(d->ssl);
     ERR_clear_error();
 }
