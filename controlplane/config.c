@@ -33,9 +33,9 @@ static int64_t value_of(const cyaml_schema_value_t *value, const char *text)
 static int store(const cyaml_schema_value_t *value, void *at, const char *text)
 {
     if (value->type == CYAML_STRING) {
-        char *copy = strdup(text);
-        memcpy(at, &copy, sizeof(copy));
-        return copy ? 0 : -ENOMEM;
+        char **string = at;
+        *string = strdup(text);
+        return *string ? 0 : -ENOMEM;
     }
     int64_t number = value_of(value, text);
     memcpy(at, &number, value->data_size);

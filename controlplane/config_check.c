@@ -230,15 +230,12 @@ static void check_gateway(struct config_source *source, const char *key, int fam
 static void check_device(struct config_source *source, const struct config *config)
 {
     const char *device = config->port.device;
-    unsigned domain, bus, slot, function;
-    char end;
     size_t max = config->port.kind == ABI_PORT_AF_XDP ? 15 : 127;
     if (config->port.kind == ABI_PORT_RING || config->port.kind == ABI_PORT_NULL)
         return;
     if (!*device || strlen(device) > max)
         config_problem(source, "port.device", "must name a device in 1 to %zu characters", max);
-    else if (config->port.kind == ABI_PORT_PCI &&
-             sscanf(device, "%4x:%2x:%2x.%1x%c", &domain, &bus, &slot, &function, &end) != 4)
+    else if (config->port.kind == ABI_PORT_PCI && !config_fits(device, "xxxx:xx:xx.x"))
         config_problem(source, "port.device", "'%s' is not a PCI address such as 0000:01:00.0",
                        device);
 }

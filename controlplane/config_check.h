@@ -39,6 +39,8 @@ void config_check_whole(struct config_source *source, const struct config *confi
 
 // Strict decimal: libcyaml itself would also take octal and hexadecimal.
 bool config_parse_integer(const char *text, int64_t *value);
+// Whether text is like the pattern, where 'x' stands for one hexadecimal digit.
+bool config_fits(const char *text, const char *pattern);
 // "ADDRESS/PREFIX" of `family` 4 or 6; a host address. 0 or -EINVAL.
 int config_parse_prefix(const char *text, int family, struct abi_addr *addr, uint8_t *prefix);
 // "ADDRESS" of either family, no port. 0 or -EINVAL.

@@ -34,6 +34,7 @@ static const cyaml_strval_t jwt_names[] = {
     {"ES384", JWT_ES384}, {"ES512", JWT_ES512}};
 
 // The schema. Every key is optional; members of nested structs are named by their whole path.
+// NOLINTBEGIN(bugprone-macro-parentheses): members and designators cannot stand in parentheses
 #define OPT CYAML_FLAG_OPTIONAL
 #define AT(member) .data_offset = offsetof(struct config, member)
 #define SIZE(member) .data_size = sizeof(((struct config *)0)->member)
@@ -86,6 +87,8 @@ static const cyaml_strval_t jwt_names[] = {
     {                                                                                              \
         .key = NULL                                                                                \
     }
+
+// NOLINTEND(bugprone-macro-parentheses)
 
 static const cyaml_schema_value_t text_entry = {.type = CYAML_STRING,
                                                 .flags = CYAML_FLAG_POINTER,

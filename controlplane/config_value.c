@@ -39,7 +39,7 @@ int config_parse_prefix(const char *text, int family, struct abi_addr *addr, uin
     int64_t length;
     if (strlen(text) >= sizeof(copy))
         return -EINVAL;
-    strcpy(copy, text);
+    snprintf(copy, sizeof(copy), "%s", text);
     char *slash = strchr(copy, '/');
     if (!slash)
         return -EINVAL;
@@ -63,7 +63,7 @@ int config_parse_endpoint(const char *text, struct abi_addr *addr)
     int64_t port;
     if (strlen(text) >= sizeof(copy))
         return -EINVAL;
-    strcpy(copy, text);
+    snprintf(copy, sizeof(copy), "%s", text);
     char *colon = strrchr(copy, ':'), *host = copy;
     if (!colon)
         return -EINVAL;
@@ -84,17 +84,20 @@ int config_parse_endpoint(const char *text, struct abi_addr *addr)
     return 0;
 }
 
+bool config_fits(const char *text, const char *pattern)
+{
+    for (; *pattern; pattern++, text++)
+        if (*pattern == 'x' ? !isxdigit((unsigned char)*text) : *text != *pattern)
+            return false;
+    return *text == '\0';
+}
+
 int config_parse_mac(const char *text, uint8_t mac[6])
 {
-    unsigned m[6];
-    int used = 0;
-    if (strlen(text) != 17 ||
-        sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &m[0], &m[1], &m[2], &m[3], &m[4], &m[5],
-               &used) != 6 ||
-        used != 17)
+    if (!config_fits(text, "xx:xx:xx:xx:xx:xx"))
         return -EINVAL;
-    for (int i = 0; i < 6; i++)
-        mac[i] = (uint8_t)m[i];
+    for (size_t i = 0; i < 6; i++)
+        mac[i] = (uint8_t)strtoul(text + 3 * i, NULL, 16);
     return 0;
 }
 

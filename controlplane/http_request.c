@@ -69,17 +69,20 @@ static int own_address(const struct http_request *request, char *host, size_t si
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    struct sockaddr_storage addr = {0};
-    socklen_t length = sizeof(addr);
-    char text[INET6_ADDRSTRLEN];
-    if (!info || getsockname(info->connect_fd, (struct sockaddr *)&addr, &length) < 0)
+    struct sockaddr_in6 v6 = {0};
+    socklen_t length = sizeof(v6);
+    char text[INET6_ADDRSTRLEN] = "";
+    if (!info || getsockname(info->connect_fd, (struct sockaddr *)&v6, &length) < 0)
         return -EINVAL;
-    const struct sockaddr_in6 *v6 = (const void *)&addr;
-    const struct sockaddr_in *v4 = (const void *)&addr;
-    bool six = addr.ss_family == AF_INET6;
-    inet_ntop(addr.ss_family, six ? (const void *)&v6->sin6_addr : &v4->sin_addr, text,
-              sizeof(text));
-    snprintf(host, size, six ? "[%s]:%u" : "%s:%u", text, ntohs(v4->sin_port));
+    const struct sockaddr_in *v4 = (const void *)&v6;
+    unsigned port = ntohs(v6.sin6_port); // at the same place in both
+    if (v6.sin6_family == AF_INET6) {
+        inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof(text));
+        snprintf(host, size, "[%s]:%u", text, port);
+    } else {
+        inet_ntop(AF_INET, &v4->sin_addr, text, sizeof(text));
+        snprintf(host, size, "%s:%u", text, port);
+    }
     return 0;
 }
 

@@ -88,7 +88,7 @@ static void keep_a_publisher(void)
         return;
     session_create(t.sessions, ROLE_PUBLISH, "live", offer, sizeof(offer) - 1, "fuzz", &reply);
     must(reply.status == 201);
-    strcpy(t.publisher, session_token(reply.session));
+    snprintf(t.publisher, sizeof(t.publisher), "%s", session_token(reply.session));
     free(reply.body);
     turn();
     turn();
@@ -129,7 +129,7 @@ static void set_up(void)
         session_create(t.sessions, ROLE_PUBLISH, "live", offer, sizeof(offer) - 1, "fuzz", &reply);
     } while (reply.status == 503);
     check_reply(&reply);
-    strcpy(t.publisher, session_token(reply.session));
+    snprintf(t.publisher, sizeof(t.publisher), "%s", session_token(reply.session));
     turn();
     turn();
 }
