@@ -12,11 +12,6 @@ static void tell_dead(struct worker *worker, uint64_t id, enum msg_dead_reason r
 static void session_open(struct worker *worker, const struct msg_session_open *open)
 {
     int error;
-    enum abi_mode mode = atomic_load_explicit(&worker->dp->mode, memory_order_relaxed);
-    if (mode != ABI_MODE_NORMAL) {
-        tell_dead(worker, open->head.id, DEAD_REFUSED_MODE);
-        return;
-    }
     struct session *session = tables_open_session(&worker->tables, open, worker->now_ns, &error);
     if (session)
         tables_join(&worker->tables, session);
@@ -24,29 +19,21 @@ static void session_open(struct worker *worker, const struct msg_session_open *o
         tell_dead(worker, open->head.id, DEAD_REFUSED_SLOT);
 }
 
-static bool wants_transport_cc(const struct session *session)
-{
-    for (int i = 0; i < session->tracks; i++)
-        if ((session->track[i].feedback & FB_TRANSPORT_CC) &&
-            session->track[i].hdrext[HDREXT_TRANSPORT_CC])
-            return true;
-    return false;
-}
-
 static int key_publisher(struct worker *worker, struct session *session,
                          const struct msg_session_keys *keys)
 {
     struct stream *stream = tables_stream(&worker->tables, session->stream);
-    if (!stream)
+    if (!stream || stream->source_worker != worker->id)
         return -ENOENT;
+    if (stream->keyed_by)
+        tables_reset_source(stream);
     stream->publisher = tables_slot(&worker->tables, session);
-    if (!stream->rx)
-        stream->rx = aligned_alloc(ABI_CACHE_LINE, sizeof(*stream->rx));
-    if (!stream->rx)
-        return -ENOMEM;
-    if (!stream->twcc && wants_transport_cc(session))
-        stream->twcc = calloc(1, sizeof(*stream->twcc));
-    return protect_rx_init(worker->protect, stream->rx, keys->profile, keys->remote);
+    int rc = protect_rx_init(worker->protect, &stream->rx, keys->profile, keys->remote);
+    if (rc == 0)
+        rc = tables_make_twcc(stream);
+    if (rc == 0)
+        stream->keyed_by = session->id;
+    return rc;
 }
 
 static void session_keys(struct worker *worker, const struct msg_session_keys *keys)
@@ -57,7 +44,8 @@ static void session_keys(struct worker *worker, const struct msg_session_keys *k
         return;
     int rc = session->role == ROLE_PUBLISH
                  ? key_publisher(worker, session, keys)
-                 : protect_tx_init(worker->protect, &session->tx, keys->profile, keys->local);
+                 : protect_tx_init(worker->protect, &tables_sender(&worker->tables, session)->tx,
+                                   keys->profile, keys->local);
     if (rc == 0)
         rc = protect_rtcp_tx_init(&session->rtcp_tx, keys->profile, keys->local);
     if (rc == 0)
@@ -67,6 +55,7 @@ static void session_keys(struct worker *worker, const struct msg_session_keys *k
         return;
     }
     session->state = SESSION_KEYED;
+    tables_sender(&worker->tables, session)->keyed = session->role == ROLE_PLAY;
     // Not earlier: a key frame that comes before the keys is lost for this viewer.
     if (session->role == ROLE_PLAY)
         tables_want_keyframes(&worker->tables, session);
@@ -105,9 +94,9 @@ static void stream_open(struct worker *worker, const struct msg_stream_open *ope
 {
     int error;
     struct stream *stream = tables_stream(&worker->tables, open->head.id);
-    if (stream && stream->source_worker == open->source_worker)
-        tables_update_stream(&worker->tables, stream, open);
-    else if (!tables_open_stream(&worker->tables, open, worker->id, &error))
+    if (stream)
+        tables_update_stream(stream, open);
+    else if (!tables_open_stream(&worker->tables, open, &error))
         worker_drop(worker, DROP_message_invalid);
 }
 

@@ -6,6 +6,7 @@
 #define EXTS_MAX 12       // header extensions per packet
 #define EXT_BLOCK_MAX 192 // bytes of header extensions that we carry along
 #define AHEAD 2           // viewers whose state is fetched in advance
+#define PREFETCH_LINES 12 // of it: template, numbers, round keys, first hash keys
 
 // A packet and the extension blocks it gets, one per numbering in use among the track's viewers.
 struct plan {
@@ -19,7 +20,7 @@ struct plan {
 struct batch {
     struct rte_mbuf *mbuf[BATCH];
     struct seal_job job[BATCH];
-    const struct session *session[BATCH];
+    const struct sender *sender[BATCH];
     unsigned room; // mbufs allocated
     unsigned used;
 };
@@ -69,11 +70,11 @@ static void batch_flush(struct worker *worker, struct batch *batch)
 {
     protect_seal(worker->protect, batch->job, batch->used);
     for (unsigned i = 0; i < batch->used; i++) {
-        const struct session *session = batch->session[i];
+        const struct sender *sender = batch->sender[i];
         const struct seal_job *job = &batch->job[i];
         size_t length =
             (size_t)job->header_len + job->payload_len + protect_tag_len(job->tx->key.profile);
-        worker_finish_frame(worker, &session->frame, batch->mbuf[i], length);
+        worker_finish_frame(worker, &sender->frame, batch->mbuf[i], length);
         worker_send(worker, batch->mbuf[i]);
     }
     batch->room = batch->used = 0;
@@ -109,37 +110,41 @@ static inline bool takes(struct sub *sub, const struct media_meta *meta, bool vi
     if (video && !sub->keyed) {
         if (!meta->keyframe)
             return false;
-        sub->keyed = 1;
+        sub->keyed = true;
     }
-    if (!sub->started) {
-        sub->started = 1;
+    if (!sub->numbered) {
+        sub->numbered = true;
         sub->delta = (sub->delta - meta->index) & INDEX_MASK;
     }
     // Older than the viewer's first packet.
     return ((meta->index + sub->delta) & INDEX_MASK) < INDEX_MASK / 2;
 }
 
-static inline bool fits(const struct worker *worker, const struct session *session, size_t length)
+static inline bool fits(const struct worker *worker, const struct sender *sender, size_t length)
 {
-    return session->frame.length - session->frame.l2_len + length <= worker->dp->config->mtu;
+    return sender->frame.length - sender->frame.l2_len + length <= worker->dp->config->mtu;
+}
+
+static inline void prefetch_sender(const struct sender *sender)
+{
+    const uint8_t *at = (const uint8_t *)sender;
+    for (unsigned line = 0; line < PREFETCH_LINES; line++)
+        rte_prefetch0(at + line * ABI_CACHE_LINE);
 }
 
 static unsigned fan_plans(struct worker *worker, struct track *track, const struct plan *plans,
                           unsigned count, struct batch *batch)
 {
     bool video = track->config.kind == KIND_VIDEO;
-    const struct session *sessions = worker->tables.sessions;
+    struct sender *senders = worker->tables.senders;
     unsigned sealed = 0;
-    for (uint32_t s = 0; s < track->sub_count; s++) {
-        struct sub *sub = &track->subs[s];
-        const struct session *session = &sessions[sub->session];
-        if (s + AHEAD < track->sub_count) {
-            const uint8_t *next = (const uint8_t *)&sessions[sub[AHEAD].session];
-            for (unsigned line = 0; line < 8; line++)
-                rte_prefetch0(next + line * ABI_CACHE_LINE);
-            rte_prefetch0(sub + AHEAD + 1);
-        }
-        if (session->state != SESSION_KEYED || session->frame.length == 0)
+    for (uint32_t v = 0; v < track->viewer_count; v++) {
+        const struct viewer_ref *viewer = &track->viewers[v];
+        struct sender *sender = &senders[viewer->session];
+        struct sub *sub = &sender->sub[viewer->track];
+        if (v + AHEAD < track->viewer_count)
+            prefetch_sender(&senders[viewer[AHEAD].session]);
+        if (!sender->keyed || sender->frame.length == 0)
             continue;
         for (unsigned p = 0; p < count; p++) {
             const struct media_meta *meta = plans[p].meta;
@@ -151,15 +156,15 @@ static unsigned fan_plans(struct worker *worker, struct track *track, const stru
             }
             uint64_t index = (meta->index + sub->delta) & INDEX_MASK;
             uint8_t *out =
-                rte_pktmbuf_mtod(batch->mbuf[batch->used], uint8_t *) + session->frame.length;
+                rte_pktmbuf_mtod(batch->mbuf[batch->used], uint8_t *) + sender->frame.length;
             size_t header = write_header(out, &plans[p], sub, sub->pt, sub->ssrc, index);
-            size_t length = header + meta->payload + protect_tag_len(session->tx.key.profile);
-            if (!fits(worker, session, length)) {
+            size_t length = header + meta->payload + protect_tag_len(sender->tx.key.profile);
+            if (!fits(worker, sender, length)) {
                 worker_drop(worker, DROP_too_big);
                 continue;
             }
-            batch->session[batch->used] = session;
-            batch->job[batch->used++] = (struct seal_job){.tx = &session->tx,
+            batch->sender[batch->used] = sender;
+            batch->job[batch->used++] = (struct seal_job){.tx = &sender->tx,
                                                           .src = plans[p].payload,
                                                           .dst = out,
                                                           .header_len = (uint16_t)header,
@@ -196,11 +201,10 @@ unsigned fanout_run(struct worker *worker, struct stream *stream, struct track *
     return sealed;
 }
 
-unsigned fanout_resend(struct worker *worker, struct track *track, struct sub *sub,
-                       struct rte_mbuf *packet)
+unsigned fanout_resend(struct worker *worker, struct track *track, struct sender *sender,
+                       struct sub *sub, struct rte_mbuf *packet)
 {
-    const struct session *session = &worker->tables.sessions[sub->session];
-    if (session->state != SESSION_KEYED || session->frame.length == 0)
+    if (!sender->keyed || sender->frame.length == 0)
         return 0;
     struct plan plan;
     make_plan(&plan, track, packet);
@@ -214,7 +218,7 @@ unsigned fanout_resend(struct worker *worker, struct track *track, struct sub *s
     uint64_t original = (meta->index + sub->delta) & INDEX_MASK;
     uint64_t index = rtx ? sub->rtx_index & INDEX_MASK : original;
     uint32_t ssrc = rtx ? sub->rtx_ssrc : sub->ssrc;
-    uint8_t *out = rte_pktmbuf_mtod(m, uint8_t *) + session->frame.length;
+    uint8_t *out = rte_pktmbuf_mtod(m, uint8_t *) + sender->frame.length;
     size_t header = write_header(out, &plan, sub, rtx ? sub->rtx_pt : sub->pt, ssrc, index);
     const uint8_t *source = plan.payload;
     uint16_t payload = meta->payload;
@@ -223,9 +227,9 @@ unsigned fanout_resend(struct worker *worker, struct track *track, struct sub *s
         payload += RTP_RTX_OSN;
         source = out + header;
     }
-    size_t length = header + payload + protect_tag_len(session->tx.key.profile);
-    if (!fits(worker, session, length) ||
-        session->frame.length + length + PROTECT_TAG_ROOM > rte_pktmbuf_tailroom(m)) {
+    size_t length = header + payload + protect_tag_len(sender->tx.key.profile);
+    if (!fits(worker, sender, length) ||
+        sender->frame.length + length + PROTECT_TAG_ROOM > rte_pktmbuf_tailroom(m)) {
         worker_drop(worker, DROP_too_big);
         rte_pktmbuf_free(m);
         return 0;
@@ -235,7 +239,7 @@ unsigned fanout_resend(struct worker *worker, struct track *track, struct sub *s
         memcpy(out + header + RTP_RTX_OSN, plan.payload, meta->payload);
         sub->rtx_index++;
     }
-    struct seal_job job = {.tx = &session->tx,
+    struct seal_job job = {.tx = &sender->tx,
                            .src = source,
                            .dst = out,
                            .header_len = (uint16_t)header,
@@ -243,7 +247,7 @@ unsigned fanout_resend(struct worker *worker, struct track *track, struct sub *s
                            .ssrc = ssrc,
                            .index = index};
     protect_seal(worker->protect, &job, 1);
-    worker_finish_frame(worker, &session->frame, m, length);
+    worker_finish_frame(worker, &sender->frame, m, length);
     worker_send(worker, m);
     return (unsigned)length;
 }

@@ -12,7 +12,7 @@ unsigned fanout_run(struct worker *worker, struct stream *stream, struct track *
 
 // Sends one packet of the ring to one viewer again: as RTX if the viewer negotiated it, else the
 // very same packet (same index, same bytes). Returns bytes of RTP sent, 0 if dropped.
-unsigned fanout_resend(struct worker *worker, struct track *track, struct sub *sub,
-                       struct rte_mbuf *packet);
+unsigned fanout_resend(struct worker *worker, struct track *track, struct sender *sender,
+                       struct sub *sub, struct rte_mbuf *packet);
 
 #endif

@@ -83,7 +83,7 @@ static void resend(struct worker *worker, struct session *session, struct track 
     worker_count(worker, COUNT_nack_asked, 1);
     uint64_t highest = (track->next_index + sub->delta) & INDEX_MASK;
     uint64_t index = (rtp_nearest_seq(highest, seq) - sub->delta) & INDEX_MASK;
-    struct rte_mbuf *packet = sub->started ? cache_get(&track->ring, index) : NULL;
+    struct rte_mbuf *packet = sub->numbered ? cache_get(&track->ring, index) : NULL;
     enum drop why = DROP_nack_missing;
     if (packet) {
         why = DROP_nack_repeated;
@@ -102,7 +102,7 @@ static void resend(struct worker *worker, struct session *session, struct track 
         worker_drop(worker, why);
         return;
     }
-    if (fanout_resend(worker, track, sub, packet)) {
+    if (fanout_resend(worker, track, tables_sender(&worker->tables, session), sub, packet)) {
         session->resent++;
         worker_count(worker, COUNT_nack_answered, 1);
     }
@@ -265,7 +265,7 @@ void feedback_report(struct worker *worker, struct session *session)
     for (uint8_t i = 0; stream && i < session->tracks; i++) {
         const struct sub *sub = tables_sub(&worker->tables, session, i);
         const struct track *track = &stream->track[session->track[i].source];
-        if (!sub || !sub->started || !track->clock.ntp)
+        if (!sub || !sub->packets || !track->clock.ntp)
             continue;
         uint64_t elapsed = worker->now_ns - track->clock.at_ns;
         struct rtcp_sender sender = {

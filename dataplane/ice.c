@@ -83,11 +83,12 @@ void ice_input(struct worker *worker, const uint8_t *frame, const struct parsed 
     session->heard_ns = worker->now_ns;
     uint8_t path = tables_validate_path(&worker->tables, session, &parsed->src, worker->now_ns);
     // The first valid pair serves until the client nominates one (RFC 8445 7.3.1.5).
-    bool first = session->frame.length == 0;
+    struct sender *sender = tables_sender(&worker->tables, session);
+    bool first = sender->frame.length == 0;
     if (first || (msg.use_candidate && path != session->path) || path == session->path) {
         bool moved = first || path != session->path;
         session->path = path;
-        session->frame = back;
+        sender->frame = back;
         if (moved)
             tell_path(worker, session, parsed);
     }

@@ -73,7 +73,7 @@ static void adopt_source(const struct place *place, const struct protect_source 
     }
     if (layer->media.ssrc && layer->media.ssrc != source->ssrc) {
         layer->stats = (struct rtp_rx_stats){0};
-        layer->gaps = (struct gaps){0};
+        place->track->gaps[place->number] = (struct gaps){0};
         layer->mapped = false;
         layer->sr_ntp = 0;
     }
@@ -119,7 +119,8 @@ static void account(struct worker *worker, struct stream *stream, const struct p
                     const struct rtp_view *view, uint64_t index, size_t length)
 {
     struct layer *layer = place->layer;
-    enum gaps_arrival arrival = gaps_received(&layer->gaps, index, worker->now_ns);
+    enum gaps_arrival arrival =
+        gaps_received(&place->track->gaps[place->number], index, worker->now_ns);
     if (place->rtx || arrival == GAPS_RECOVERED) {
         rtp_rx_recovered(&layer->stats);
         if (arrival == GAPS_RECOVERED) {
@@ -171,7 +172,7 @@ static struct rte_mbuf *open_packet(struct worker *worker, struct stream *stream
     }
     uint8_t *out = rte_pktmbuf_mtod(m, uint8_t *);
     size_t size;
-    int rc = protect_open(worker->protect, stream->rx, source, packet, length, out, &size, index);
+    int rc = protect_open(worker->protect, &stream->rx, source, packet, length, out, &size, index);
     enum drop why = rc == -EALREADY  ? DROP_srtp_replay
                     : rc == -EBADMSG ? DROP_srtp_auth
                                      : DROP_rtp_malformed;
@@ -247,7 +248,7 @@ struct rte_mbuf *ingest_rtp(struct worker *worker, struct session *session, cons
                             size_t length)
 {
     struct stream *stream = tables_stream(&worker->tables, session->stream);
-    if (!stream || !stream->rx) {
+    if (!stream || !stream->keyed_by || stream->source_worker != worker->id) {
         worker_drop(worker, DROP_rtp_no_keys);
         return NULL;
     }

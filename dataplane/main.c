@@ -140,7 +140,7 @@ static int with_port(struct dataplane *dp, char *why, size_t why_size)
     return rc;
 }
 
-static int with_channel(struct channel *channel, char *why, size_t why_size)
+static int with_channel(struct channel *channel, const char *dir, char *why, size_t why_size)
 {
     static struct abi_config config;
     config = *channel_config(channel);
@@ -150,6 +150,7 @@ static int with_channel(struct channel *channel, char *why, size_t why_size)
     memset(dp, 0, sizeof(*dp));
     dp->config = &config;
     dp->channel = channel;
+    dp->dir = dir;
     dp->workers = config.workers;
     int rc = eal_start(&config, why, why_size);
     if (rc == 0) {
@@ -189,7 +190,7 @@ int main(int argc, char *argv[])
     char why[256] = "out of memory";
     int rc = open_channel(&channel, argv[1], why, sizeof(why));
     if (rc == 0) {
-        rc = with_channel(&channel, why, sizeof(why));
+        rc = with_channel(&channel, argv[1], why, sizeof(why));
         channel_close(&channel);
     }
     if (rc)

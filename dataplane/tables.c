@@ -1,8 +1,11 @@
 #include "tables.h"
+#include <fcntl.h>
 #include <rte_mbuf.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static uint64_t random64(void)
 {
@@ -17,39 +20,222 @@ static void release_mbuf(void *packet)
     rte_pktmbuf_free(packet);
 }
 
-int tables_init(struct tables *tables, const struct abi_config *config)
+// The head of the file; sessions, senders and streams follow, each on a page of its own.
+struct table_file {
+    uint32_t magic;
+    uint32_t version;                    // ABI_VERSION
+    uint64_t layout;                     // what else must agree, see layout_of
+    uint64_t sessions, senders, streams; // offsets
+    uint64_t size;
+};
+
+#define PAGE 4096u
+
+static uint64_t round_page(uint64_t size)
+{
+    return (size + PAGE - 1) / PAGE * PAGE;
+}
+
+// Differs whenever the structures or their numbers do.
+static uint64_t layout_of(const struct abi_config *config)
+{
+    const uint64_t parts[] = {sizeof(struct session),   sizeof(struct sender),
+                              sizeof(struct stream),    config->max_sessions,
+                              config->max_streams,      config->crypto,
+                              sizeof(struct protect_tx)};
+    uint64_t hash = 0xcbf29ce484222325ull;
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        hash = (hash ^ parts[i]) * 0x100000001b3ull;
+    for (const char *p = HITLESS_VERSION; *p; p++)
+        hash = (hash ^ (uint8_t)*p) * 0x100000001b3ull;
+    return hash;
+}
+
+static void plan_file(struct table_file *plan, const struct abi_config *config)
+{
+    *plan = (struct table_file){.magic = ABI_MAGIC, .version = ABI_VERSION};
+    plan->layout = layout_of(config);
+    plan->sessions = PAGE;
+    plan->senders =
+        plan->sessions + round_page((uint64_t)config->max_sessions * sizeof(struct session));
+    plan->streams =
+        plan->senders + round_page((uint64_t)config->max_sessions * sizeof(struct sender));
+    plan->size = plan->streams + round_page((uint64_t)config->max_streams * sizeof(struct stream));
+}
+
+// Maps DIR/table.WORKER if it is what `plan` says, else makes it anew; private memory without DIR.
+static int map_file(struct tables *tables, const struct table_file *plan, const char *dir,
+                    uint32_t worker, bool *found)
+{
+    int fd = -1, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    char path[512];
+    *found = false;
+    if (dir) {
+        flags = MAP_SHARED;
+        snprintf(path, sizeof(path), "%s/table.%u", dir, worker);
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        struct table_file old = {0};
+        struct stat st;
+        if (fd < 0 || fstat(fd, &st))
+            return -errno;
+        *found = pread(fd, &old, sizeof(old), 0) == sizeof(old) &&
+                 memcmp(&old, plan, sizeof(old)) == 0 && (uint64_t)st.st_size == plan->size;
+        if (!*found && (ftruncate(fd, 0) || ftruncate(fd, (off_t)plan->size))) {
+            int error = errno;
+            close(fd);
+            return -error;
+        }
+    }
+    void *map = mmap(NULL, plan->size, PROT_READ | PROT_WRITE, flags, fd, 0);
+    if (fd >= 0)
+        close(fd);
+    if (map == MAP_FAILED)
+        return -errno;
+    // Keys stay out of core dumps; untouched slots cost no memory.
+    madvise(map, plan->size, MADV_DONTDUMP);
+    tables->file = map;
+    tables->file_size = plan->size;
+    tables->sessions = (struct session *)((uint8_t *)map + plan->sessions);
+    tables->senders = (struct sender *)((uint8_t *)map + plan->senders);
+    return 0;
+}
+
+static struct stream *stream_at(const struct tables *tables, uint32_t slot)
+{
+    return (struct stream *)((uint8_t *)tables->file + tables->file->streams) + slot;
+}
+
+static int make_track(const struct tables *tables, struct track *track)
+{
+    track->viewers = NULL;
+    track->viewer_count = track->viewer_room = 0;
+    // Also where the publisher is elsewhere: it may come back to this worker.
+    track->gaps = calloc(MSG_MAX_LAYERS, sizeof(*track->gaps));
+    memset(track->maps, 0, sizeof(track->maps));
+    int rc = cache_init(&track->ring, tables->cache_min, tables->cache_max, tables->cache_span_ns,
+                        release_mbuf);
+    return rc ? rc : !track->gaps ? -ENOMEM : 0;
+}
+
+int tables_make_twcc(struct stream *stream)
+{
+    bool wanted = false;
+    for (int i = 0; i < stream->tracks; i++)
+        wanted |= (stream->track[i].config.feedback & FB_TRANSPORT_CC) &&
+                  stream->track[i].config.hdrext[HDREXT_TRANSPORT_CC];
+    if (!wanted || stream->twcc)
+        return 0;
+    stream->twcc = calloc(1, sizeof(*stream->twcc));
+    return stream->twcc ? 0 : -ENOMEM;
+}
+
+static bool adopt_session(struct tables *tables, struct protect *protect, struct session *session)
+{
+    struct sender *sender = tables_sender(tables, session);
+    if (session->state == SESSION_KEYED && session->role == ROLE_PLAY &&
+        protect_tx_adopt(protect, &sender->tx))
+        return false;
+    struct abi_addr key = {0};
+    memcpy(key.ip, session->ice.ufrag, MSG_UFRAG_LEN);
+    map_put(&tables->by_ufrag, &key, tables_slot(tables, session));
+    for (int i = 0; i < SESSION_PATHS; i++)
+        if (session->paths[i].remote.family)
+            map_put(&tables->by_remote, &session->paths[i].remote, tables_slot(tables, session));
+    for (int i = 0; i < MSG_MAX_TRACKS; i++)
+        sender->sub[i].place = SUB_NONE;
+    session->media_told = session->dead_told = false;
+    tables->session_count++;
+    return true;
+}
+
+static bool adopt_stream(struct tables *tables, struct protect *protect, struct stream *stream)
+{
+    stream->twcc = NULL;
+    stream->state = STREAM_IDLE; // the control plane is told anew
+    for (int i = 0; i < stream->tracks; i++) {
+        struct track *track = &stream->track[i];
+        if (make_track(tables, track))
+            return false;
+        // What the publisher sent while nobody listened is asked for again.
+        for (int l = 0; l < track->config.layers; l++)
+            if (!replay_empty(&track->layers[l].media.replay))
+                gaps_received(&track->gaps[l], replay_top(&track->layers[l].media.replay), 0);
+    }
+    return !stream->keyed_by ||
+           (protect_rx_adopt(protect, &stream->rx) == 0 && tables_make_twcc(stream) == 0);
+}
+
+// Takes over what an earlier process left: all but the packets themselves.
+static void adopt(struct tables *tables, struct protect *protect)
+{
+    for (uint32_t i = 0; i < tables->max_streams; i++) {
+        struct stream *stream = stream_at(tables, i);
+        if (!stream->id)
+            continue;
+        tables->streams[i] = stream;
+        tables->stream_count++;
+        if (!adopt_stream(tables, protect, stream))
+            tables_close_stream(tables, stream);
+    }
+    for (uint32_t i = 0; i < tables->max_sessions; i++) {
+        struct session *session = &tables->sessions[i];
+        if (session->state == SESSION_FREE)
+            continue;
+        if (adopt_session(tables, protect, session))
+            tables_join(tables, session);
+        else
+            explicit_bzero(session, sizeof(*session));
+    }
+}
+
+int tables_init(struct tables *tables, const struct abi_config *config, const char *dir,
+                uint32_t worker, struct protect *protect)
 {
     *tables = (struct tables){.max_sessions = config->max_sessions,
                               .max_streams = config->max_streams,
                               .cache_min = 64,
                               .cache_max = config->cache_mbufs,
                               .cache_span_ns = config->cache_ms * UINT64_C(1000000)};
-    size_t size = (size_t)config->max_sessions * sizeof(struct session);
-    // Keys stay out of core dumps and swap; untouched slots cost no memory.
-    void *map = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (map == MAP_FAILED)
-        return -ENOMEM;
-    madvise(map, size, MADV_DONTDUMP);
-    tables->sessions = map;
+    struct table_file plan;
+    bool found;
+    plan_file(&plan, config);
+    int rc = map_file(tables, &plan, dir, worker, &found);
+    if (rc)
+        return rc;
     tables->streams = calloc(config->max_streams, sizeof(*tables->streams));
     if (!tables->streams || map_init(&tables->by_ufrag, config->max_sessions, random64()) ||
         map_init(&tables->by_remote, config->max_sessions * SESSION_PATHS, random64())) {
         tables_free(tables);
         return -ENOMEM;
     }
+    if (found)
+        adopt(tables, protect);
+    // Last: a file that was not finished is made anew by the next process.
+    *tables->file = plan;
     return 0;
+}
+
+static void free_track(struct track *track)
+{
+    if (track->ring.slots)
+        cache_free(&track->ring);
+    free(track->viewers);
+    free(track->gaps);
+    track->viewers = NULL;
+    track->gaps = NULL;
 }
 
 void tables_free(struct tables *tables)
 {
-    for (uint32_t i = 0; tables->streams && i < tables->max_streams; i++)
-        if (tables->streams[i])
-            tables_close_stream(tables, tables->streams[i]);
-    if (tables->sessions) {
-        size_t size = (size_t)tables->max_sessions * sizeof(struct session);
-        munmap(tables->sessions, size);
+    for (uint32_t i = 0; tables->streams && i < tables->max_streams; i++) {
+        struct stream *stream = tables->streams[i];
+        for (int t = 0; stream && t < stream->tracks; t++)
+            free_track(&stream->track[t]);
+        if (stream)
+            free(stream->twcc);
     }
+    if (tables->file)
+        munmap(tables->file, tables->file_size);
     free(tables->streams);
     map_free(&tables->by_ufrag);
     map_free(&tables->by_remote);
@@ -92,16 +278,28 @@ struct session *tables_open_session(struct tables *tables, const struct msg_sess
         *error = session->id == open->head.id ? EEXIST : EBUSY;
         return NULL;
     }
+    struct sender *sender = tables_sender(tables, session);
     memset(session, 0, sizeof(*session));
+    memset(sender, 0, sizeof(*sender));
     session->id = open->head.id;
     session->role = open->role;
     session->stream = open->stream;
     session->tracks = open->tracks;
     session->heard_ns = session->opened_ns = now_ns;
     memcpy(session->track, open->track, sizeof(session->track));
-    for (int i = 0; i < MSG_MAX_TRACKS; i++)
-        session->feedback[i].sub = SUB_NONE;
     session->ssrc = (uint32_t)random64();
+    for (int i = 0; i < MSG_MAX_TRACKS; i++) {
+        const struct msg_track *config = &session->track[i];
+        uint64_t random = random64();
+        // First sequence numbers below 2^15, so that early loss cannot shift the receiver's ROC.
+        sender->sub[i] = (struct sub){.delta = random & 0x7fff,
+                                      .rtx_index = (random >> 16) & 0x7fff,
+                                      .ssrc = config->layer[0].ssrc,
+                                      .rtx_ssrc = config->layer[0].rtx_ssrc,
+                                      .place = SUB_NONE,
+                                      .pt = config->pt,
+                                      .rtx_pt = config->rtx_pt};
+    }
     session->rtcp_index = 1;
     session->state = SESSION_OPEN;
     tables_set_ice(tables, session, &open->ice);
@@ -130,10 +328,11 @@ void tables_close_session(struct tables *tables, struct protect *protect, struct
         if (session->paths[i].remote.family)
             map_remove(&tables->by_remote, &session->paths[i].remote, slot);
     if (session->state == SESSION_KEYED) {
-        protect_tx_clear(protect, &session->tx);
+        protect_tx_clear(protect, &tables_sender(tables, session)->tx);
         protect_rtcp_tx_clear(&session->rtcp_tx);
         protect_rtcp_rx_clear(&session->rtcp_rx);
     }
+    explicit_bzero(tables_sender(tables, session), sizeof(struct sender));
     explicit_bzero(session, sizeof(*session));
     tables->session_count--;
 }
@@ -172,26 +371,31 @@ uint8_t tables_validate_path(struct tables *tables, struct session *session,
     return at;
 }
 
-static int open_track(struct tables *tables, struct track *track, const struct msg_track *config,
-                      bool source)
+// The viewer's numbers stay with it; if it joins again it goes on behind them.
+static void leave_track(struct tables *tables, struct track *track, const struct viewer_ref *viewer)
 {
+    struct sub *sub = &tables->senders[viewer->session].sub[viewer->track];
+    if (sub->map < TRACK_MAPS)
+        track->maps[sub->map].users--;
+    if (sub->numbered)
+        sub->delta = (track->next_index + sub->delta) & INDEX_MASK;
+    sub->numbered = false;
+    sub->keyed = false;
+    sub->place = SUB_NONE;
+}
+
+static void open_track(struct track *track, const struct msg_track *config)
+{
+    memset(track, 0, sizeof(*track));
     track->config = *config;
-    int rc = cache_init(&track->ring, tables->cache_min, tables->cache_max, tables->cache_span_ns,
-                        release_mbuf);
-    if (rc || !source)
-        return rc;
-    track->layers = calloc(config->layers, sizeof(*track->layers));
-    if (!track->layers)
-        return -ENOMEM;
     for (int i = 0; i < config->layers; i++) {
         track->layers[i].media.ssrc = config->layer[i].ssrc;
         track->layers[i].rtx.ssrc = config->layer[i].rtx_ssrc;
     }
-    return 0;
 }
 
 struct stream *tables_open_stream(struct tables *tables, const struct msg_stream_open *open,
-                                  uint32_t worker, int *error)
+                                  int *error)
 {
     uint32_t slot = MSG_SLOT(open->head.id);
     *error = ENOSPC;
@@ -201,89 +405,80 @@ struct stream *tables_open_stream(struct tables *tables, const struct msg_stream
     if (tables->streams[slot])
         return NULL;
     *error = ENOMEM;
-    struct stream *stream = calloc(1, sizeof(*stream));
-    if (!stream)
-        return NULL;
-    stream->id = open->head.id;
+    struct stream *stream = stream_at(tables, slot);
+    memset(stream, 0, sizeof(*stream));
     stream->publisher = MAP_NONE;
     stream->source_worker = open->source_worker;
     stream->tracks = open->tracks;
     tables->streams[slot] = stream;
     tables->stream_count++;
     for (int i = 0; i < open->tracks; i++) {
-        if (open_track(tables, &stream->track[i], &open->track[i], open->source_worker == worker)) {
+        open_track(&stream->track[i], &open->track[i]);
+        if (make_track(tables, &stream->track[i])) {
             tables_close_stream(tables, stream);
             return NULL;
         }
     }
-    // Viewers may have come first: after a restart of the control plane's connection.
+    stream->id = open->head.id;
+    // Viewers may have come first.
     for (uint32_t i = 0; i < tables->max_sessions; i++)
         if (tables->sessions[i].state != SESSION_FREE && tables->sessions[i].stream == stream->id)
             tables_join(tables, &tables->sessions[i]);
     return stream;
 }
 
-// No index may be used twice with one key, however often a viewer leaves and joins.
-static void save_numbers(struct tables *tables, const struct track *track, const struct sub *sub)
+void tables_update_stream(struct stream *stream, const struct msg_stream_open *open)
 {
-    struct session_track *feedback = &tables->sessions[sub->session].feedback[sub->track];
-    if (sub->started) {
-        feedback->next_index = (track->next_index + sub->delta) & INDEX_MASK;
-        feedback->next_rtx_index = sub->rtx_index;
+    if (stream->source_worker != open->source_worker) {
+        stream->source_worker = open->source_worker;
+        tables_reset_source(stream);
     }
-    feedback->sub = SUB_NONE;
+    for (int i = 0; i < stream->tracks && i < open->tracks; i++) {
+        struct track *track = &stream->track[i];
+        if (memcmp(&track->config, &open->track[i], sizeof(track->config)) == 0)
+            continue;
+        track->config = open->track[i];
+        tables_reset_source(stream);
+    }
 }
 
-void tables_update_stream(struct tables *tables, struct stream *stream,
-                          const struct msg_stream_open *open)
+void tables_reset_source(struct stream *stream)
 {
-    for (int i = 0; i < stream->tracks && i < open->tracks; i++) {
+    for (int i = 0; i < stream->tracks; i++) {
         struct track *track = &stream->track[i];
         // A plain resend must repeat the very bytes, which the old header extensions are part of.
         cache_clear(&track->ring);
-        uint8_t layers = track->config.layers;
-        track->config = open->track[i];
         track->clock.ntp = 0;
         track->key_wanted = track->config.kind == KIND_VIDEO;
-        if (!track->layers)
-            continue;
-        if (track->config.layers > layers)
-            track->config.layers = layers;
-        memset(track->layers, 0, layers * sizeof(*track->layers));
         track->layer = track->next_layer = 0;
+        memset(track->layers, 0, sizeof(track->layers));
         for (int l = 0; l < track->config.layers; l++) {
             track->layers[l].media.ssrc = track->config.layer[l].ssrc;
             track->layers[l].rtx.ssrc = track->config.layer[l].rtx_ssrc;
         }
+        memset(track->gaps, 0, MSG_MAX_LAYERS * sizeof(*track->gaps));
     }
     memset(stream->rtcp_source, 0, sizeof(stream->rtcp_source));
-    if (stream->rx)
-        explicit_bzero(stream->rx, sizeof(*stream->rx));
-    free(stream->rx);
-    stream->rx = NULL;
+    explicit_bzero(&stream->rx, sizeof(stream->rx));
+    stream->keyed_by = 0;
     free(stream->twcc);
     stream->twcc = NULL;
-    stream->publisher = MAP_NONE;
 }
 
 void tables_close_stream(struct tables *tables, struct stream *stream)
 {
     for (int i = 0; i < stream->tracks; i++) {
         struct track *track = &stream->track[i];
-        for (uint32_t s = 0; s < track->sub_count; s++)
-            save_numbers(tables, track, &track->subs[s]);
-        if (track->ring.slots)
-            cache_free(&track->ring);
-        free(track->subs);
-        free(track->layers);
+        for (uint32_t v = 0; v < track->viewer_count; v++)
+            leave_track(tables, track, &track->viewers[v]);
+        free_track(track);
     }
-    if (stream->rx)
-        explicit_bzero(stream->rx, sizeof(*stream->rx));
-    free(stream->rx);
     free(stream->twcc);
-    tables->streams[MSG_SLOT(stream->id)] = NULL;
+    for (uint32_t i = 0; i < tables->max_streams; i++)
+        if (tables->streams[i] == stream)
+            tables->streams[i] = NULL;
+    explicit_bzero(stream, sizeof(*stream));
     tables->stream_count--;
-    free(stream);
 }
 
 // The number of the map with these ids, making it if there is room; TRACK_MAPS: none.
@@ -313,22 +508,18 @@ static uint8_t take_map(struct track *track, const struct msg_track *viewer)
     return empty;
 }
 
-static struct sub *add_sub(struct track *track)
+static bool add_viewer(struct track *track, uint32_t session, uint32_t number)
 {
-    if (track->sub_count == track->sub_room) {
-        uint32_t room = track->sub_room ? track->sub_room * 2 : 16;
-        struct sub *subs = aligned_alloc(ABI_CACHE_LINE, room * sizeof(*subs));
-        if (!subs)
-            return NULL;
-        if (track->sub_count)
-            memcpy(subs, track->subs, track->sub_count * sizeof(*subs));
-        free(track->subs);
-        track->subs = subs;
-        track->sub_room = room;
+    if (track->viewer_count == track->viewer_room) {
+        uint32_t room = track->viewer_room ? track->viewer_room * 2 : 16;
+        struct viewer_ref *viewers = realloc(track->viewers, room * sizeof(*viewers));
+        if (!viewers)
+            return false;
+        track->viewers = viewers;
+        track->viewer_room = room;
     }
-    struct sub *sub = &track->subs[track->sub_count++];
-    memset(sub, 0, sizeof(*sub));
-    return sub;
+    track->viewers[track->viewer_count++] = (struct viewer_ref){session, number};
+    return true;
 }
 
 int tables_join(struct tables *tables, struct session *session)
@@ -340,27 +531,23 @@ int tables_join(struct tables *tables, struct session *session)
         stream->publisher = tables_slot(tables, session);
         return 0;
     }
+    struct sender *sender = tables_sender(tables, session);
     for (uint8_t i = 0; i < session->tracks; i++) {
         const struct msg_track *config = &session->track[i];
-        if (config->source >= stream->tracks || session->feedback[i].sub != SUB_NONE)
+        struct sub *sub = &sender->sub[i];
+        if (config->source >= stream->tracks || sub->place != SUB_NONE)
             continue;
         struct track *track = &stream->track[config->source];
-        struct sub *sub = add_sub(track);
-        if (!sub)
+        if (!add_viewer(track, tables_slot(tables, session), i))
             return -ENOMEM;
-        uint64_t random = random64();
-        sub->session = tables_slot(tables, session);
-        sub->ssrc = config->layer[0].ssrc;
-        sub->rtx_ssrc = config->layer[0].rtx_ssrc;
-        sub->pt = config->pt;
-        sub->rtx_pt = config->rtx_pt;
-        sub->track = i;
+        sub->place = track->viewer_count - 1;
         sub->map = take_map(track, config);
-        // First sequence numbers below 2^15, so that early loss cannot shift the receiver's ROC.
-        struct session_track *feedback = &session->feedback[i];
-        sub->delta = feedback->next_index ? feedback->next_index : random & 0x7fff;
-        sub->rtx_index = feedback->next_index ? feedback->next_rtx_index : (random >> 16) & 0x7fff;
-        feedback->sub = track->sub_count - 1;
+        // From here on the numbers are a pure function of the track's: whoever holds this state
+        // writes the same bytes under the same index.
+        if (!sub->numbered && track->next_index) {
+            sub->delta = (sub->delta - track->next_index) & INDEX_MASK;
+            sub->numbered = true;
+        }
     }
     return 0;
 }
@@ -372,18 +559,25 @@ void tables_leave(struct tables *tables, struct session *session)
         return;
     if (stream->publisher == tables_slot(tables, session))
         stream->publisher = MAP_NONE;
+    struct sender *sender = tables_sender(tables, session);
     for (uint8_t i = 0; i < session->tracks; i++) {
-        struct sub *sub = tables_sub(tables, session, i);
-        if (!sub)
+        uint32_t place = sender->sub[i].place;
+        if (place == SUB_NONE)
             continue;
         struct track *track = &stream->track[session->track[i].source];
-        if (sub->map < TRACK_MAPS)
-            track->maps[sub->map].users--;
-        save_numbers(tables, track, sub);
-        *sub = track->subs[--track->sub_count];
-        if (sub != &track->subs[track->sub_count])
-            tables->sessions[sub->session].feedback[sub->track].sub = (uint32_t)(sub - track->subs);
+        leave_track(tables, track, &track->viewers[place]);
+        struct viewer_ref last = track->viewers[--track->viewer_count];
+        if (place < track->viewer_count) {
+            track->viewers[place] = last;
+            tables->senders[last.session].sub[last.track].place = place;
+        }
     }
+}
+
+struct sub *tables_sub(const struct tables *tables, const struct session *session, uint8_t track)
+{
+    struct sub *sub = &tables_sender(tables, session)->sub[track];
+    return sub->place == SUB_NONE ? NULL : sub;
 }
 
 void tables_want_keyframes(struct tables *tables, const struct session *session)
@@ -395,13 +589,4 @@ void tables_want_keyframes(struct tables *tables, const struct session *session)
         if (sub && !sub->keyed && track->config.kind == KIND_VIDEO)
             track->key_wanted = true;
     }
-}
-
-struct sub *tables_sub(const struct tables *tables, const struct session *session, uint8_t track)
-{
-    if (session->feedback[track].sub == SUB_NONE)
-        return NULL;
-    struct stream *stream = tables_stream(tables, session->stream);
-    return stream ? &stream->track[session->track[track].source].subs[session->feedback[track].sub]
-                  : NULL;
 }

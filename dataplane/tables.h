@@ -26,13 +26,10 @@
 
 enum session_state { SESSION_FREE, SESSION_OPEN, SESSION_KEYED };
 
-// A track of a viewer's session as its feedback needs it; the sending state is in struct sub.
+// What a viewer reported of one of its tracks.
 struct session_track {
-    uint32_t sub; // index in the stream track's subs, SUB_NONE if the stream is not here
     uint32_t loss_permille, jitter; // of the last report; jitter in clock units
     uint64_t lost;
-    // Where the numbers go on if the track leaves its stream and joins again: 0, it never sent.
-    uint64_t next_index, next_rtx_index;
 };
 
 struct session_path {
@@ -40,18 +37,43 @@ struct session_path {
     uint64_t heard_ns;
 };
 
-struct session {
-    // Read for every packet sent.
-    _Alignas(ABI_CACHE_LINE) struct frame_template frame; // length 0: no path yet
-    uint8_t state;                                        // enum session_state
-    uint8_t role;                                         // enum session_role
-    uint8_t tracks;
-    uint8_t path;         // of paths[], the one that we send to
-    struct protect_tx tx; // viewer: media that we send
+// One track towards a viewer: what changes or is read when a packet is written for it. Its numbers
+// outlive the stream and the process, because none may be used twice with one key.
+struct sub {
+    _Alignas(ABI_CACHE_LINE) uint64_t delta; // our index = the track's index + delta, mod 2^48;
+                                             // before `numbered`: the first index to use
+    uint64_t packets, bytes;
+    uint64_t rtx_index; // next index of the RTX stream
+    uint32_t ssrc, rtx_ssrc;
+    uint32_t last_timestamp;
+    uint32_t place; // in the track's viewers; SUB_NONE: not joined
+    uint8_t pt, rtx_pt;
+    uint8_t map;   // of the track's maps
+    bool numbered; // delta is set
+    bool keyed;    // video: a key frame has been sent
+    uint8_t pad[3];
+};
+_Static_assert(sizeof(struct sub) == ABI_CACHE_LINE, "one line per viewer and track");
 
-    // The rest is for feedback, checks and housekeeping.
+// What the fan-out reads and writes of a viewer's session, apart from the rest so that thousands of
+// them fit the caches: an odd number of lines, or all would compete for the same cache sets.
+struct sender {
+    _Alignas(ABI_CACHE_LINE) struct frame_template frame; // length 0: no path yet
+    bool keyed;                                           // tx holds keys
+    struct sub sub[MSG_MAX_TRACKS];
+    struct protect_tx tx;
+    uint8_t pad[ABI_CACHE_LINE];
+};
+_Static_assert(sizeof(struct sender) / ABI_CACHE_LINE % 2 == 1, "an odd number of cache lines");
+
+// The rest of a session, for feedback, checks and housekeeping.
+struct session {
     uint64_t id;
     uint64_t stream;
+    uint8_t state; // enum session_state
+    uint8_t role;  // enum session_role
+    uint8_t tracks;
+    uint8_t path; // of paths[], the one that we send to
     uint64_t heard_ns, opened_ns;
     struct session_path paths[SESSION_PATHS];
     struct stun_key stun;
@@ -78,23 +100,6 @@ struct session {
     } resent_recently[SESSION_RESENT];
 };
 
-// One viewer of one track: what changes or is read when a packet is written for it.
-struct sub {
-    _Alignas(ABI_CACHE_LINE) uint64_t delta; // our index = the track's index + delta, mod 2^48
-    uint64_t packets, bytes;
-    uint64_t rtx_index; // next index of the RTX stream
-    uint32_t session;   // slot
-    uint32_t ssrc, rtx_ssrc;
-    uint32_t last_timestamp;
-    uint8_t pt, rtx_pt;
-    uint8_t track;   // of the session
-    uint8_t map;     // of the track's maps
-    uint8_t started; // sends
-    uint8_t keyed;   // video: a key frame has been sent
-    uint8_t pad[6];
-};
-_Static_assert(sizeof(struct sub) == ABI_CACHE_LINE, "one line per viewer and track");
-
 struct hdrext_map {
     uint8_t ids[HDREXTS]; // towards the viewer; 0: dropped
     uint32_t users;
@@ -104,7 +109,6 @@ struct hdrext_map {
 struct layer {
     struct protect_source media, rtx; // ssrc 0: not known yet
     struct rtp_rx_stats stats;
-    struct gaps gaps;
     uint64_t delta;           // the track's index = SRTP index + delta
     uint32_t timestamp_delta; // the track's timestamp = RTP timestamp + this
     bool mapped;              // delta is set
@@ -125,11 +129,17 @@ struct track_clock {
     uint32_t timestamp;
 };
 
+struct viewer_ref {
+    uint32_t session; // slot
+    uint32_t track;   // of the session
+};
+
+// Pointers in a track and in a stream are this process's own, made anew when it adopts the table.
 struct track {
     struct msg_track config; // as negotiated with the publisher
     struct cache ring;
-    struct sub *subs;
-    uint32_t sub_count, sub_room;
+    struct viewer_ref *viewers; // on this worker
+    uint32_t viewer_count, viewer_room;
     struct hdrext_map maps[TRACK_MAPS];
     struct track_clock clock;
     uint64_t next_index;     // after the highest put into the ring
@@ -138,9 +148,10 @@ struct track {
     bool key_wanted; // a viewer waits for a key frame
 
     // Source worker only.
-    struct layer *layers; // config.layers of them
-    uint8_t layer;        // that feeds the ring
-    uint8_t next_layer;   // wanted; taken over at its next key frame
+    struct layer layers[MSG_MAX_LAYERS];
+    struct gaps *gaps;  // one per layer
+    uint8_t layer;      // that feeds the ring
+    uint8_t next_layer; // wanted; taken over at its next key frame
 };
 
 struct stream {
@@ -151,7 +162,8 @@ struct stream {
     uint8_t state;    // enum stream_state, as last told
     uint32_t forward; // other workers that want it
     struct track track[MSG_MAX_TRACKS];
-    struct protect_rx *rx; // publisher's keys; NULL until known
+    uint64_t keyed_by;    // publisher's session id whose keys are in rx; 0: none
+    struct protect_rx rx; // publisher's keys
     struct protect_source rtcp_source[STREAM_RTCP_SOURCES];
     struct twcc_receiver *twcc; // of the publisher's session; NULL: not negotiated
     uint64_t packets, bytes, keyframes, keyframe_ns;
@@ -161,7 +173,10 @@ struct stream {
 };
 
 struct tables {
+    struct table_file *file;
+    size_t file_size;
     struct session *sessions; // max_sessions
+    struct sender *senders;   // of the same slots
     struct stream **streams;  // max_streams, NULL: not served here
     uint32_t max_sessions, max_streams;
     uint32_t session_count, stream_count;
@@ -170,8 +185,13 @@ struct tables {
     struct map by_ufrag, by_remote;
 };
 
-// Sizes from the configuration; 0 or -ENOMEM.
-int tables_init(struct tables *tables, const struct abi_config *config);
+// Sizes from the configuration. With `dir` the tables lie in DIR/table.WORKER (root only, tmpfs),
+// which outlives the process: if an earlier process of the same build left one, its sessions and
+// streams go on (`protect` makes their keys usable); else it is made anew. NULL: private memory.
+// 0 or a negative errno.
+int tables_init(struct tables *tables, const struct abi_config *config, const char *dir,
+                uint32_t worker, struct protect *protect);
+// Lets go of the tables; the file stays as it is.
 void tables_free(struct tables *tables);
 
 // The session if the id's slot and generation are right, else NULL.
@@ -180,6 +200,12 @@ struct stream *tables_stream(const struct tables *tables, uint64_t id);
 static inline uint32_t tables_slot(const struct tables *tables, const struct session *session)
 {
     return (uint32_t)(session - tables->sessions);
+}
+
+static inline struct sender *tables_sender(const struct tables *tables,
+                                           const struct session *session)
+{
+    return &tables->senders[session - tables->sessions];
 }
 
 // Opens a session from a checked message. Returns it, or NULL with an errno in `*error`:
@@ -199,11 +225,13 @@ uint8_t tables_validate_path(struct tables *tables, struct session *session,
                              const struct abi_addr *remote, uint64_t now_ns);
 
 struct stream *tables_open_stream(struct tables *tables, const struct msg_stream_open *open,
-                                  uint32_t worker, int *error);
-// The stream has a new publisher with the same codecs: takes over its numbering and SSRCs, forgets
-// the old one's packets and keys. Viewers stay.
-void tables_update_stream(struct tables *tables, struct stream *stream,
-                          const struct msg_stream_open *open);
+                                  int *error);
+// Says again what the stream is, or that it has a new publisher with the same codecs.
+void tables_update_stream(struct stream *stream, const struct msg_stream_open *open);
+// The stream has a new source: forgets the old one's packets, numbers and keys. Viewers stay.
+void tables_reset_source(struct stream *stream);
+// Starts the record for transport-wide feedback if the publisher negotiated it. 0 or -ENOMEM.
+int tables_make_twcc(struct stream *stream);
 void tables_close_stream(struct tables *tables, struct stream *stream);
 
 // Joins a viewer's session to its stream's tracks, or takes it away. Joining twice is harmless.

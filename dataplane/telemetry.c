@@ -25,7 +25,7 @@ static void add_publisher(struct worker *worker, struct session *session, struct
     const struct stream *stream = tables_stream(&worker->tables, session->stream);
     for (int t = 0; stream && t < stream->tracks; t++) {
         const struct track *track = &stream->track[t];
-        for (int l = 0; track->layers && l < track->config.layers; l++) {
+        for (int l = 0; l < track->config.layers; l++) {
             out->lost += track->layers[l].lost;
             if (l == track->layer)
                 out->jitter_us = (uint32_t)((uint64_t)(track->layers[l].stats.jitter_q4 >> 4) *
@@ -74,8 +74,8 @@ static void stream_stats(struct worker *worker, const struct stream *stream)
         const struct track *track = &stream->track[t];
         for (int l = 0; l < track->config.layers; l++)
             stats.lost += track->layers[l].lost;
-        if (track->sub_count > stats.viewers)
-            stats.viewers = track->sub_count;
+        if (track->viewer_count > stats.viewers)
+            stats.viewers = track->viewer_count;
         stats.ring_packets += track->ring.used;
         stats.ring_size += track->ring.mask + 1;
     }

@@ -14,11 +14,11 @@
 
 // Adds requests for lost packets of one layer; starts the compound with an empty report.
 static size_t add_nacks(struct worker *worker, struct session *session, struct layer *layer,
-                        uint8_t *buffer, size_t length)
+                        struct gaps *gaps, uint8_t *buffer, size_t length)
 {
     uint16_t seqs[NACK_MAX];
     uint64_t rtt_ns = (uint64_t)session->rtt_us * 1000;
-    uint32_t count = gaps_due(&layer->gaps, worker->now_ns, rtt_ns, seqs, NACK_MAX, &layer->lost);
+    uint32_t count = gaps_due(gaps, worker->now_ns, rtt_ns, seqs, NACK_MAX, &layer->lost);
     if (!count)
         return length;
     size_t longer =
@@ -151,7 +151,8 @@ static void ask_now(struct worker *worker, struct stream *stream, struct session
         struct track *track = &stream->track[t];
         if (track->config.feedback & FB_NACK)
             for (int l = 0; l < track->config.layers; l++)
-                length = add_nacks(worker, session, &track->layers[l], buffer, length);
+                length =
+                    add_nacks(worker, session, &track->layers[l], &track->gaps[l], buffer, length);
         if (track->key_wanted)
             length = add_key_request(worker, session, track, &track->layers[track->layer], buffer,
                                      length);
@@ -176,7 +177,7 @@ void upstream_tick(struct worker *worker, struct stream *stream)
     if (stream->publisher == MAP_NONE)
         return;
     struct session *session = &worker->tables.sessions[stream->publisher];
-    if (session->state != SESSION_KEYED || session->frame.length == 0)
+    if (session->state != SESSION_KEYED)
         return;
     ask_now(worker, stream, session);
     if (worker->now_ns - stream->feedback_ns >= FEEDBACK_INTERVAL_NS) {

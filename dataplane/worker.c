@@ -77,16 +77,17 @@ void worker_finish_frame(struct worker *worker, const struct frame_template *fra
 int worker_send_payload(struct worker *worker, const struct session *session, const void *payload,
                         size_t length)
 {
-    if (session->frame.length == 0)
+    const struct frame_template *frame = &tables_sender(&worker->tables, session)->frame;
+    if (frame->length == 0)
         return -ENOTCONN;
     struct rte_mbuf *m = rte_pktmbuf_alloc(worker->pools.tx);
-    if (!m || session->frame.length + length > rte_pktmbuf_tailroom(m)) {
+    if (!m || frame->length + length > rte_pktmbuf_tailroom(m)) {
         worker_drop(worker, m ? DROP_too_big : DROP_no_mbuf);
         rte_pktmbuf_free(m);
         return -ENOBUFS;
     }
-    memcpy(rte_pktmbuf_mtod(m, uint8_t *) + session->frame.length, payload, length);
-    worker_finish_frame(worker, &session->frame, m, length);
+    memcpy(rte_pktmbuf_mtod(m, uint8_t *) + frame->length, payload, length);
+    worker_finish_frame(worker, frame, m, length);
     worker_send(worker, m);
     return 0;
 }
@@ -437,12 +438,14 @@ int worker_init(struct worker *worker, struct dataplane *dp, uint32_t id, char *
                               .pools = *eal_worker_pools(id),
                               .stats = channel_worker_stats(dp->channel, id)};
     memset(worker->stats, 0, sizeof(*worker->stats));
+    for (uint32_t slot = 0; slot < config->max_sessions; slot++)
+        channel_session_stats(dp->channel, id, slot)->id = 0;
     worker->stats->tsc_hz = rte_get_tsc_hz();
     worker->now_ns = clock_ns();
     dp->worker[id] = worker;
-    int rc = tables_init(&worker->tables, config);
+    int rc = protect_new(&worker->protect);
     if (rc == 0)
-        rc = protect_new(&worker->protect);
+        rc = tables_init(&worker->tables, config, dp->dir, id, worker->protect);
     worker->key_wanted = calloc(config->max_streams, sizeof(*worker->key_wanted));
     worker->neigh = calloc(1, sizeof(*worker->neigh));
     if (rc == 0 && (!worker->key_wanted || !worker->neigh))

@@ -19,6 +19,7 @@
 struct dataplane {
     const struct abi_config *config;
     struct channel *channel;
+    const char *dir; // where tables outlive the process; NULL: nowhere
     struct port port;
     uint32_t workers;
     _Atomic bool stop;

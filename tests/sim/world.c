@@ -55,6 +55,7 @@ int world_start(struct world *world, const struct abi_config *config)
         return give_up(why);
     world->dp.config = &world->config;
     world->dp.channel = &world->dataplane;
+    world->dp.dir = world->dir;
     world->dp.workers = world->config.workers;
     struct rte_mempool *rx[ABI_MAX_WORKERS];
     for (uint32_t w = 0; w < world->dp.workers; w++)
@@ -83,6 +84,17 @@ void world_stop(struct world *world)
     snprintf(command, sizeof(command), "rm -r %s", world->dir);
     if (system(command))
         give_up("cannot remove its folder");
+}
+
+void world_restart(struct world *world)
+{
+    char why[256] = "";
+    for (uint32_t w = 0; w < world->dp.workers; w++)
+        worker_free(&world->workers[w]);
+    for (uint32_t w = 0; w < world->dp.workers; w++) {
+        must(worker_init(&world->workers[w], &world->dp, w, why, sizeof(why)) == 0, why);
+        world->workers[w].now_ns = world->now_ns;
+    }
 }
 
 static struct rte_ring *wire(const char *direction, unsigned queue)

@@ -52,6 +52,8 @@ struct client {
 // 0, or negative with a line on standard error.
 int world_start(struct world *world, const struct abi_config *config);
 void world_stop(struct world *world);
+// The process dies and its successor adopts what it left.
+void world_restart(struct world *world);
 
 // Three turns of every worker, then collects what they sent.
 void world_turn(struct world *world);

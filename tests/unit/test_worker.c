@@ -223,10 +223,10 @@ static void test_media_reaches_every_viewer(void **state)
         take(&viewer[v], &got); // replays: all refused, so nothing new is learnt
         world.out_count = 0;
         memset(&viewer[v].rtp[0].replay, 0, sizeof(viewer[v].rtp[0].replay));
-        uint16_t base = (uint16_t)(world.workers[v / 2].tables.sessions[3 + v].id ? 0 : 0);
         struct sub *sub = tables_sub(&world.workers[v / 2].tables,
                                      &world.workers[v / 2].tables.sessions[3 + v], 0);
-        base = (uint16_t)(world.workers[v / 2].tables.streams[3]->track[0].next_index + sub->delta);
+        uint16_t base =
+            (uint16_t)(world.workers[v / 2].tables.streams[3]->track[0].next_index + sub->delta);
         uint16_t lost[3] = {(uint16_t)(base - 20), (uint16_t)(base - 10), (uint16_t)(base - 9)};
         send_nack(&viewer[v], lost, 3);
         take(&viewer[v], &again);
@@ -395,6 +395,64 @@ static void test_dtls_goes_up_and_down(void **state)
     leave(&client);
 }
 
+// The dataplane dies and comes back: same keys, same numbers, nothing renegotiated.
+static void test_a_successor_goes_on(void **state)
+{
+    struct client publisher, viewer[2];
+    struct got before, after;
+    world_open_stream(&world, STREAM_ID, 0, 0);
+    world_open_stream(&world, STREAM_ID, 1, 0);
+    struct msg_stream_forward forward = {
+        .head = {.type = MSG_STREAM_FORWARD, .length = sizeof(forward), .id = STREAM_ID},
+        .workers = 2};
+    world_tell(&world, 0, &forward);
+    join(&publisher, ROLE_PUBLISH, 0, 2, PROFILE_AEAD_AES_128_GCM, true);
+    join(&viewer[0], ROLE_PLAY, 0, 3, PROFILE_AEAD_AES_128_GCM, true);
+    join(&viewer[1], ROLE_PLAY, 1, 4, PROFILE_AES128_CM_SHA1_80, false);
+    for (uint64_t i = 1; i <= 10; i++)
+        publish(&publisher, VIDEO_SSRC, i, i == 1);
+    uint16_t last[2];
+    for (int v = 0; v < 2; v++) {
+        take(&viewer[v], &before);
+        assert_int_equal(before.video, 10);
+        last[v] = before.video_seq[9];
+    }
+    uint16_t lost = (uint16_t)(last[0] - 2);
+    send_nack(&viewer[0], &lost, 1);
+    world_restart(&world);
+    world.out_count = 0;
+    // Two packets went by unheard; the publisher is asked for them.
+    for (uint64_t i = 13; i <= 15; i++)
+        publish(&publisher, VIDEO_SSRC, i, false);
+    publish(&publisher, VIDEO_SSRC, 11, false);
+    for (int v = 0; v < 2; v++) {
+        take(&viewer[v], &after);
+        assert_int_equal(after.bad, 0);
+        assert_int_equal(after.video, 4);
+        assert_int_equal(after.video_seq[0], (uint16_t)(last[v] + 3));
+        assert_int_equal(after.video_seq[3], (uint16_t)(last[v] + 1));
+    }
+    world_pass(&world, 30);
+    assert_true(world.workers[0].stats->count[COUNT_nack_up] >= 1);
+    // Checks, feedback and retransmissions go on too: no RTX index is used twice.
+    world.out_count = 0;
+    world_check(&world, &viewer[0], &viewer[0].addr, false, &viewer[0].key);
+    assert_int_equal(world.out[0].parsed.class, CLASS_STUN);
+    world.out_count = 0;
+    lost = (uint16_t)(last[0] + 4);
+    send_nack(&viewer[0], &lost, 1);
+    take(&viewer[0], &after);
+    assert_int_equal(after.rtx, 1);
+    assert_int_equal(after.bad, 0);
+    // What a client sent before cannot be played to the successor.
+    uint64_t replays = drops(DROP_srtp_replay);
+    publish(&publisher, VIDEO_SSRC, 9, false);
+    assert_int_equal(drops(DROP_srtp_replay), replays + 1);
+    leave(&viewer[0]);
+    leave(&viewer[1]);
+    leave(&publisher);
+}
+
 static void test_silence_ends_a_session(void **state)
 {
     struct client client;
@@ -442,6 +500,7 @@ int main(void)
         cmocka_unit_test(test_gaps_are_asked_for_and_filled),
         cmocka_unit_test(test_bad_media_is_dropped_by_name),
         cmocka_unit_test(test_dtls_goes_up_and_down),
+        cmocka_unit_test(test_a_successor_goes_on),
         cmocka_unit_test(test_silence_ends_a_session),
         cmocka_unit_test(test_mbufs_all_come_back),
     };
