@@ -187,6 +187,7 @@ static void test_truncated_and_flipped(void **state)
     uint8_t buf[512];
     size_t length = compound(buf, sizeof(buf));
 
+    assert_true(length > 0);
     for (size_t n = 0; n < length; n++) {
         uint8_t *copy = malloc(n + (n == 0));
         assert_non_null(copy);
@@ -319,6 +320,20 @@ static void test_nack_round_trip(void **state)
     }
 }
 
+// Padding that leaves less than one entry leaves no NACK.
+static void test_nack_cut_by_padding(void **state)
+{
+    static const uint8_t packet[] = {0xa1, 205, 0, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 10, 0, 1};
+    struct rtcp_iter iter;
+    struct rtcp_packet p;
+    struct rtcp_nack_iter nack;
+
+    rtcp_begin(&iter, packet, sizeof(packet));
+    assert_int_equal(rtcp_next(&iter, &p), 1);
+    assert_int_equal(p.length, 15);
+    assert_false(rtcp_nack_begin(&nack, &p));
+}
+
 static void test_remb_range(void **state)
 {
     static const uint64_t rates[] = {0, 1, 0x3ffff, 0x40000, 1000000007, UINT64_MAX};
@@ -380,6 +395,7 @@ int main(void)
         cmocka_unit_test(test_heads),
         cmocka_unit_test(test_sdes_chunks),
         cmocka_unit_test(test_nack_round_trip),
+        cmocka_unit_test(test_nack_cut_by_padding),
         cmocka_unit_test(test_remb_range),
         cmocka_unit_test(test_ntp),
         cmocka_unit_test(test_rtt),
