@@ -232,7 +232,7 @@ json_t *api_status(struct api *api, uint64_t now_ns)
         ready, "pid", (json_int_t)channel_peer_pid(api->channel), "epoch", (json_int_t)epoch,
         "workers", (json_int_t)config->workers, "publishers", (json_int_t)tally.publishers,
         "viewers", (json_int_t)tally.viewers, "sessions",
-        (json_int_t)(tally.publishers + tally.viewers), "max_sessions",
+        (json_int_t)tally.publishers + (json_int_t)tally.viewers, "max_sessions",
         (json_int_t)config->max_sessions * config->workers, "streams", (json_int_t)tally.streams,
         "streams_live", (json_int_t)tally.live, "rx_packets_rate",
         (json_int_t)count_rates(api, COUNT_rx_packets), "rx_bitrate",

@@ -250,7 +250,7 @@ static int clear_path(const char *path, char *why, size_t why_size)
         return 0; // bind will say what is wrong, if anything is
     if (!S_ISSOCK(st.st_mode))
         return FAIL(-EEXIST, "%s exists and is not a socket", path);
-    strcpy(address.sun_path, path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return FAIL(-errno, "cannot make a socket");

@@ -38,8 +38,9 @@ static int complain(const char *format, ...) __attribute__((format(printf, 1, 2)
 static int complain(const char *format, ...)
 {
     va_list args;
-    va_start(args, format);
     fputs("hitlessctl: ", stderr);
+    va_start(args, format);
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start is one line above
     vfprintf(stderr, format, args);
     fputc('\n', stderr);
     va_end(args);
@@ -55,7 +56,7 @@ static int dial(bool quiet)
         complain("the socket's path is too long: %s", socket_path);
         return -1;
     }
-    strcpy(address.sun_path, socket_path);
+    memcpy(address.sun_path, socket_path, strlen(socket_path) + 1);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0) {
         struct timeval patience = {.tv_sec = ANSWER_S};
@@ -319,8 +320,9 @@ int main(int argc, char **argv)
     char command[COMMAND_MAX];
     bool completing = false;
     int option;
-    if (getenv("HITLESS_SOCKET") != NULL && *getenv("HITLESS_SOCKET") != 0)
-        socket_path = getenv("HITLESS_SOCKET");
+    const char *from_environment = getenv("HITLESS_SOCKET");
+    if (from_environment != NULL && *from_environment != 0)
+        socket_path = from_environment;
     while ((option = getopt_long(argc, argv, "+s:jh", options, NULL)) != -1) {
         if (option == 's') {
             socket_path = optarg;

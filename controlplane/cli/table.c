@@ -62,7 +62,7 @@ static void unknown_when_zero(double value, void (*format)(double, char[TABLE_CE
                               char cell[TABLE_CELL])
 {
     if (value == 0)
-        strcpy(cell, "-");
+        snprintf(cell, TABLE_CELL, "-");
     else
         format(value, cell);
 }
@@ -71,7 +71,7 @@ void table_format(const json_t *value, const char *unit, char cell[TABLE_CELL])
 {
     double number = json_number_value(value);
     if (value == NULL || json_is_null(value) || json_is_object(value) || json_is_array(value))
-        strcpy(cell, "-");
+        snprintf(cell, TABLE_CELL, "-");
     else if (!json_is_number(value))
         plain(value, cell);
     else if (strcmp(unit, "rate") == 0)

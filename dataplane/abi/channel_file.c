@@ -6,6 +6,7 @@
 // lives. The kernel drops it with the process, whatever version that was, so two dataplanes, or a
 // new layout under a living one, cannot happen.
 #include "channel_layout.h"
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -145,6 +146,7 @@ static void resume_rings(struct channel *channel)
 
 static void enter(struct channel *channel)
 {
+    assert(channel->file != NULL);
     struct channel_side *me = mine(channel);
     channel->lanes = channel->file->config.workers + 1;
     resume_rings(channel);

@@ -159,7 +159,7 @@ static bool check_stream_state(const struct msg_head *head)
 enum direction { down = 1, up };
 
 static const uint8_t direction_of[MSG_TYPES] = {
-#define X(name, dir, help) [MSG_##name] = dir,
+#define X(name, dir, help) [MSG_##name] = (dir),
     MSG_LIST(X)
 #undef X
 };

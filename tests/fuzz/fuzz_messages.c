@@ -1,6 +1,7 @@
 // Fuzz target: whatever stands in a slot of the channel, channel_peek and msg_check read no byte
 // outside of it, and what passes can be used: counts, lengths and strings are within bounds.
 #include "../../dataplane/abi/channel_layout.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,7 +26,7 @@ static void map_channel(void)
     must(channel_create(&cp, dir, &config, &changed, why, sizeof(why)) == 0);
     must(channel_open(&dp, dir, why, sizeof(why)) == 0);
     for (size_t i = 0; i < 3; i++) { // the mappings stay
-        strcat(strcat(strcpy(path, dir), "/"), files[i]);
+        snprintf(path, sizeof(path), "%s/%s", dir, files[i]);
         unlink(path);
     }
     rmdir(dir);

@@ -96,7 +96,7 @@ static int fake_setup(struct fake_node *node)
     struct abi_config config = {.node = "a", .workers = 2, .max_sessions = 3, .max_streams = 2};
     char why[256];
     bool changed;
-    strcpy(node->dir, "/tmp/hitless-node-XXXXXX");
+    snprintf(node->dir, sizeof(node->dir), "/tmp/hitless-node-XXXXXX");
     if (mkdtemp(node->dir) == NULL ||
         channel_create(&node->cp, node->dir, &config, &changed, why, sizeof(why)) != 0 ||
         channel_open(&node->dp, node->dir, why, sizeof(why)) != 0)

@@ -202,7 +202,7 @@ static void port_names_are_cleaned(void **state)
     memset(port->device, 'd', sizeof(port->device)); // no NUL anywhere
     port->device[1] = '\x1b';
     port->device[2] = (char)0xff;
-    strcpy(port->driver, "net_af_xdp");
+    snprintf(port->driver, sizeof(port->driver), "net_af_xdp");
     port->mac[5] = 0xab;
     port->link_up = 1;
     port->rx_missed = 3;

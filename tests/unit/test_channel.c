@@ -28,7 +28,7 @@ struct fixture {
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    strcpy(f->dir, "/tmp/hitless-channel-XXXXXX");
+    snprintf(f->dir, sizeof(f->dir), "/tmp/hitless-channel-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     f->config = (struct abi_config){.workers = 2, .max_sessions = 3, .max_streams = 2};
     f->cp.fd = f->cp.my_bell = f->cp.peer_bell = -1;
@@ -120,7 +120,7 @@ static void file_is_private_and_complete(void **state)
     char path[128];
     struct stat st;
     bool changed = true;
-    strcpy(f->config.node, "a");
+    f->config.node[0] = 'a';
     assert_int_equal(create(f, &changed), 0);
     assert_false(changed);
     snprintf(path, sizeof(path), "%s/channel", f->dir);
@@ -344,12 +344,12 @@ static void missing_file_and_range(void **state)
     f->config.workers = 0;
     assert_int_equal(create(f, &changed), -EINVAL);
     char dir[64];
-    strcpy(dir, f->dir);
-    strcpy(f->dir, "/nonexistent");
+    memcpy(dir, f->dir, sizeof(dir));
+    snprintf(f->dir, sizeof(f->dir), "/nonexistent");
     f->config.workers = 1;
     assert_int_equal(create(f, &changed), -ENOENT);
     assert_non_null(strstr(f->why, "/nonexistent"));
-    strcpy(f->dir, dir);
+    memcpy(f->dir, dir, sizeof(dir));
 }
 
 static void config_changes_only_without_a_dataplane(void **state)
@@ -628,7 +628,7 @@ static void stress_with_sleeping_consumer(void **state)
         assert_true(s[i].sent > CHANNEL_SLOTS);
     }
     assert_true(slept > 10);
-    print_message("%llu messages, %llu sleeps\n", (unsigned long long)(s[0].sent + s[1].sent),
+    print_message("%llu messages, %llu sleeps\n", (unsigned long long)s[0].sent + s[1].sent,
                   (unsigned long long)slept);
 }
 

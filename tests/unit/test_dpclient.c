@@ -69,7 +69,7 @@ static int setup(void **state)
     struct abi_config config = {.workers = 2, .max_sessions = 3, .max_streams = 2};
     char why[256];
     bool changed;
-    strcpy(f->dir, "/tmp/hitless-dpclient-XXXXXX");
+    snprintf(f->dir, sizeof(f->dir), "/tmp/hitless-dpclient-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     assert_int_equal(channel_create(&f->cp, f->dir, &config, &changed, why, sizeof(why)), 0);
     f->dp.fd = f->dp.my_bell = f->dp.peer_bell = -1;

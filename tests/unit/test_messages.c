@@ -71,7 +71,7 @@ static void fill_tracks(struct msg_track *track)
                                       .feedback = FB_NACK | FB_PLI,
                                       .layers = 1,
                                       .hdrext = {[HDREXT_MID] = 14}};
-        strcpy(track[i].mid, "video0");
+        snprintf(track[i].mid, sizeof(track[i].mid), "video0");
     }
 }
 
@@ -128,17 +128,17 @@ static union any valid(uint16_t type)
 
 static void every_type_passes(void **state)
 {
-    for (uint16_t type = 1; type < MSG_TYPES; type++) {
-        union any m = valid(type);
+    for (int type = 1; type < MSG_TYPES; type++) {
+        union any m = valid((uint16_t)type);
         if (msg_check(&m.head) != 0)
-            fail_msg("type %u is refused", type);
+            fail_msg("type %d is refused", type);
     }
 }
 
 static void length_must_be_exact(void **state)
 {
-    for (uint16_t type = 1; type < MSG_TYPES; type++) {
-        union any m = valid(type);
+    for (int type = 1; type < MSG_TYPES; type++) {
+        union any m = valid((uint16_t)type);
         m.head.length--;
         assert_int_equal(msg_check(&m.head), -EBADMSG);
         m.head.length += 2;
@@ -151,8 +151,8 @@ static void length_must_be_exact(void **state)
 
 static void ids(void **state)
 {
-    for (uint16_t type = 1; type < MSG_TYPES; type++) {
-        union any m = valid(type);
+    for (int type = 1; type < MSG_TYPES; type++) {
+        union any m = valid((uint16_t)type);
         m.head.id = type == MSG_MODE;
         assert_int_equal(msg_check(&m.head), -EBADMSG);
     }
@@ -176,11 +176,13 @@ static void directions(void **state)
     assert_true(msg_is_up(MSG_STREAM_STATE));
 }
 
+// NOLINTBEGIN(bugprone-macro-parentheses): they are names of fields
 #define FIELD(type, message, field, wrong)                                                         \
     {                                                                                              \
         type, #message "." #field, offsetof(union any, message.field),                             \
             sizeof(((union any *)0)->message.field), wrong                                         \
     }
+// NOLINTEND(bugprone-macro-parentheses)
 #define OPEN(field, wrong) FIELD(MSG_SESSION_OPEN, session_open, field, wrong)
 
 static const struct {

@@ -156,7 +156,7 @@ static void columns_exist(void **state)
 static int dial(const struct fixture *f)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    strcpy(address.sun_path, f->path);
+    memcpy(address.sun_path, f->path, strlen(f->path) + 1);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
     return fd;
@@ -265,7 +265,7 @@ static void old_socket_is_replaced_a_living_one_is_not(void **state)
 {
     struct fixture *f = *state;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    strcpy(address.sun_path, f->path);
+    memcpy(address.sun_path, f->path, strlen(f->path) + 1);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
     assert_int_equal(listen(fd, 1), 0);
@@ -299,7 +299,7 @@ static void ask_as_nobody(const struct fixture *f, const gid_t *groups, size_t c
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     char answer[64] = "";
-    strcpy(address.sun_path, f->path);
+    memcpy(address.sun_path, f->path, strlen(f->path) + 1);
     if (setgroups(count, groups) != 0 || setgid(65534) != 0 || setuid(65534) != 0)
         _exit(2);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
