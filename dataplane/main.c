@@ -41,11 +41,12 @@ static void sleep_ms(unsigned ms)
 static int open_channel(struct channel *channel, const char *dir, char *why, size_t why_size)
 {
     int rc = -ENOENT;
-    for (unsigned waited = 0; waited < CHANNEL_WAIT_MS && !stopping; waited += 50) {
+    for (unsigned waited = 0; waited < CHANNEL_WAIT_MS && !stopping; waited += 10) {
         rc = channel_open(channel, dir, why, why_size);
-        if (rc != -ENOENT)
+        // Busy: our predecessor was killed and is not quite gone.
+        if (rc != -ENOENT && rc != -EBUSY)
             return rc;
-        sleep_ms(50);
+        sleep_ms(10);
     }
     return rc;
 }
