@@ -12,8 +12,9 @@
 #include <stdlib.h>
 #include <x86intrin.h>
 
-#define ROUNDS 4001       // fewer when a round needs more packets than it should have
-#define ROUND_PACKETS 256 // at least, per round: short, so that what else runs hits few of them
+#define ROUNDS 4001 // fewer when many keys make them long
+#define ROUNDS_LEAST 101
+#define ROUND_PACKETS 256 // at least: short, so that what else runs hits few of them
 #define HEADER 12
 #define PACKETS 512 // different ones; as many as stay warm in a pool's cache
 #define PACKET_ROOM 2304
