@@ -106,13 +106,13 @@ static void our_round(struct bench *b)
     }
 }
 
-static double measure(struct bench *b, void (*round)(struct bench *))
+// Cycles per packet over `times` rounds.
+static double measure(struct bench *b, unsigned times, unsigned keys, void (*round)(struct bench *))
 {
-    unsigned times = (ROUND_PACKETS + b->keys - 1) / b->keys;
     uint64_t start = __rdtsc();
     for (unsigned i = 0; i < times; i++)
         round(b);
-    return (double)(__rdtsc() - start) / times / b->keys;
+    return (double)(__rdtsc() - start) / times / keys;
 }
 
 struct pair {
@@ -219,11 +219,12 @@ static void run(const struct profile *profile, unsigned payload, unsigned keys, 
     static struct pair pairs[ROUNDS];
     struct bench b = {.profile = profile->id, .payload = payload, .keys = keys};
     bench_init(&b);
+    unsigned times = keys < ROUND_PACKETS ? ROUND_PACKETS / keys : 1;
     unsigned rounds = keys > ROUND_PACKETS ? ROUNDS * ROUND_PACKETS / keys : ROUNDS;
     rounds = rounds < ROUNDS_LEAST ? ROUNDS_LEAST : rounds;
     for (unsigned i = 0; i < rounds; i++) {
-        pairs[i].raw = measure(&b, raw_round);
-        pairs[i].ours = measure(&b, our_round);
+        pairs[i].raw = measure(&b, times, keys, raw_round);
+        pairs[i].ours = measure(&b, times, keys, our_round);
     }
     bench_free(&b);
     struct pair result = typical(pairs + 1, rounds - 1);

@@ -3,6 +3,7 @@
 #define HITLESS_TEST_PROTECT_VECTORS_H
 
 #include "../../dataplane/abi/messages.h"
+#include <stdbool.h>
 
 #define GCM_SALT "517569642070726f2071756f"
 #define KEY_128 "000102030405060708090a0b0c0d0e0f"
@@ -11,19 +12,22 @@
 static const struct gcm_vector {
     unsigned profile;
     const char *key, *plain, *sealed;
+    bool tagged_only; // SRTCP without encryption
 } rtp_vectors[] = {
     // RFC 7714 16.1
     {PROFILE_AEAD_AES_128_GCM, KEY_128,
      "8040f17b8041f8d35501a0b247616c6c696120657374206f6d6e69732064697669736120696e207061727465"
      "732074726573",
      "8040f17b8041f8d35501a0b2f24de3a3fb34de6cacba861c9d7e4bcabe633bd50d294e6f42a5f47a51c7d19b"
-     "36de3adf8833899d7f27beb16a9152cf765ee4390cce"},
+     "36de3adf8833899d7f27beb16a9152cf765ee4390cce",
+     false},
     // RFC 7714 16.2
     {PROFILE_AEAD_AES_256_GCM, KEY_256,
      "8040f17b8041f8d35501a0b247616c6c696120657374206f6d6e69732064697669736120696e207061727465"
      "732074726573",
      "8040f17b8041f8d35501a0b232b1de78a822fe12ef9f78fa332e33aab18012389a58e2f3b50b2a0276ffae0f"
-     "1ba63799b87b7aa3db36dfffd6b0f9bb7878d7a76c13"},
+     "1ba63799b87b7aa3db36dfffd6b0f9bb7878d7a76c13",
+     false},
 };
 
 #define RTCP_PLAIN                                                                                 \
@@ -34,14 +38,16 @@ static const struct gcm_vector rtcp_vectors[] = {
     // RFC 7714 17.1
     {PROFILE_AEAD_AES_128_GCM, KEY_128, RTCP_PLAIN,
      "81c8000d4d61727363e94885dcdab67ca727d7662f6b7e997ff5c0f76c06f32dc676a5f1730d6fda4ce09b46"
-     "86303ded0bb9275bc84aa45896cf4d2fc5abf87245d9eade800005d4"},
+     "86303ded0bb9275bc84aa45896cf4d2fc5abf87245d9eade800005d4",
+     false},
     // RFC 7714 17.2
     {PROFILE_AEAD_AES_256_GCM, KEY_256, RTCP_PLAIN,
      "81c8000d4d617273d50ae4d1f5ce5d304ba297e47d470c282c3ece5dbffe0a50a2eaa5c1110555be8415f658"
-     "c61de0476f1b6fad1d1eb30c4446839f57ff6f6cb26ac3be800005d4"},
+     "c61de0476f1b6fad1d1eb30c4446839f57ff6f6cb26ac3be800005d4",
+     false},
     // RFC 7714 17.3: tagged only
     {PROFILE_AEAD_AES_128_GCM, KEY_128, RTCP_PLAIN,
-     RTCP_PLAIN "841dd9683dd78ec92ae58790125f62b3000005d4"},
+     RTCP_PLAIN "841dd9683dd78ec92ae58790125f62b3000005d4", true},
 };
 
 #endif

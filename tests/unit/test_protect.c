@@ -157,7 +157,7 @@ static void test_rfc7714_rtcp(void **state)
         unhex(tx.key.cipher, v->key);
         unhex(tx.key.salt, GCM_SALT);
         memcpy(got, plain, n);
-        if (want[m - 4] & 0x80) {
+        if (!v->tagged_only) {
             assert_int_equal(protect_rtcp_seal(engine, &tx, got, n, 0x5d4, &size), 0);
             assert_int_equal(size, m);
             assert_memory_equal(got, want, m);

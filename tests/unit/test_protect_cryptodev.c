@@ -119,7 +119,7 @@ static void test_rfc7714_rtcp(void **state)
         unhex(tx.key.cipher, v->key);
         unhex(tx.key.salt, GCM_SALT);
         memcpy(got, text, n);
-        if (want[m - 4] & 0x80) {
+        if (!v->tagged_only) {
             assert_int_equal(protect_rtcp_seal(engine, &tx, got, n, 0x5d4, &size), 0);
             assert_int_equal(size, m);
             assert_memory_equal(got, want, m);
@@ -150,6 +150,10 @@ static void test_same_as_reference(void **state)
     for (int i = 0; i < 3; i++)
         if (served(profiles[i]))
             serving[count++] = profiles[i];
+    if (count == 0) {
+        fail_msg("%s serves no profile", driver);
+        return;
+    }
     for (unsigned k = 0; k < KEYS; k++) {
         uint8_t master[48];
         sources[k].ssrc = 1000 + k;

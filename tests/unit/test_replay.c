@@ -103,9 +103,9 @@ static void test_against_model(void **state)
         struct replay replay = {0};
         memset(seen, 0, sizeof(seen));
         int64_t top = -1;
-        uint64_t at = (uint64_t)random() % 3000;
         for (int step = 0; step < 20000; step++) {
             long kind = random() % 100;
+            uint64_t at;
             if (kind < 60)
                 at = (uint64_t)(top + 1);
             else if (kind < 97)
