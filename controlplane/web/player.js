@@ -188,7 +188,7 @@ function latencyOf({ video: picture, audio, rtt }) {
   if (view.age !== null) return { name: 'Glass to glass', ms: view.age };
   const buffered = picture?.buffered ?? audio?.buffered;
   if (buffered === null || buffered === undefined) return { name: 'Latency', ms: null };
-  return { name: 'Latency, at least', ms: 1000 * (buffered + (rtt ?? 0) / 2) };
+  return { name: 'Latency', least: true, ms: 1000 * (buffered + (rtt ?? 0) / 2) };
 }
 
 function showStats(stats) {
@@ -196,7 +196,7 @@ function showStats(stats) {
   const sound = stats.audio;
   const latency = latencyOf(stats);
   set('latency-name', latency.name);
-  set('latency', latency.ms === null ? '–' : durationText(Math.max(0, latency.ms)));
+  set('latency', latency.ms === null ? '–' : `${latency.least ? '≥ ' : ''}${durationText(Math.max(0, latency.ms))}`);
   set('bitrate', bitrateText((picture?.bitrate ?? 0) + (sound?.bitrate ?? 0)));
   const received = (picture?.packets ?? 0) + (sound?.packets ?? 0);
   const lost = Math.max(0, (picture?.lost ?? 0) + (sound?.lost ?? 0));

@@ -27,9 +27,12 @@ export function launch({ netns = null, secure = [], gesture = false, flags = [] 
   });
 }
 
-/** A page that fails the test by an exception or by what its CSP blocked: see page.faults. */
-export async function open(browser, url, options = {}) {
-  const context = await browser.newContext(options);
+/**
+ * Opens a page in a browser (a new context with `options`) or in a context. page.faults collects its
+ * exceptions and what its CSP blocked.
+ */
+export async function open(where, url, options = {}) {
+  const context = where.newContext ? await where.newContext(options) : where;
   const page = await context.newPage();
   page.faults = [];
   page.on('pageerror', (error) => page.faults.push(String(error)));
