@@ -69,7 +69,10 @@ struct abi_config {
     uint32_t nack_policy; // enum abi_nack_policy
     uint32_t cache_ms;    // milliseconds of a stream that its ring holds, 200..5000
     uint32_t session_timeout_ms; // without a check, SRTP or SRTCP from the client: RFC 7675, 30000
-    uint32_t reserved[16];
+    uint32_t bfd; // 1: UDP ports 3784 and 4784 of our addresses are ours too
+    // A partner's media addresses, which we may take over; family 0: none.
+    struct abi_addr take4, take6;
+    uint32_t reserved[5];
 };
 
 // One process's side of the health exchange. Written only by that process.

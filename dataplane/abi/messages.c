@@ -96,7 +96,7 @@ static bool check_session_open(const struct msg_head *head)
 {
     const struct msg_session_open *m = (const void *)head;
     return m->stream != 0 && (m->role == ROLE_PUBLISH || m->role == ROLE_PLAY) &&
-           check_ice(&m->ice) && check_tracks(m->track, m->tracks);
+           m->group < MSG_GROUPS && check_ice(&m->ice) && check_tracks(m->track, m->tracks);
 }
 
 static bool check_session_keys(const struct msg_head *head)
@@ -126,7 +126,9 @@ static bool check_dtls_received(const struct msg_head *head)
 static bool check_stream_open(const struct msg_head *head)
 {
     const struct msg_stream_open *m = (const void *)head;
-    return m->source_worker < ABI_MAX_WORKERS && check_tracks(m->track, m->tracks);
+    return m->source_worker < ABI_MAX_WORKERS && m->group < MSG_GROUPS &&
+           m->peers < 1u << MSG_PEERS && (m->trunk_id || !m->peers) &&
+           check_tracks(m->track, m->tracks);
 }
 
 static bool check_stream_forward(const struct msg_head *head)
@@ -154,6 +156,64 @@ static bool check_session_dead(const struct msg_head *head)
 static bool check_stream_state(const struct msg_head *head)
 {
     return ((const struct msg_stream_state *)head)->state <= STREAM_BYE;
+}
+
+static bool check_no_addr(const struct abi_addr *addr, uint8_t family)
+{
+    return addr->family == 0 || (addr->family == family && addr->port != 0);
+}
+
+static bool check_peer(const struct msg_head *head)
+{
+    const struct msg_peer *m = (const void *)head;
+    if (head->id > MSG_PEERS || m->present > 1)
+        return false;
+    return !m->present ||
+           (check_no_addr(&m->remote4, 4) && check_no_addr(&m->remote6, 6) &&
+            (m->remote4.family || m->remote6.family) && m->workers >= 1 &&
+            m->workers <= ABI_MAX_WORKERS && m->bfd_tx_us >= 10000 && m->bfd_rx_us >= 10000 &&
+            m->bfd_multiplier >= 1 && m->bfd_key_length <= sizeof(m->bfd_key));
+}
+
+static bool check_group(const struct msg_head *head)
+{
+    const struct msg_group *m = (const void *)head;
+    return head->id < MSG_GROUPS && m->peer < MSG_PEERS &&
+           (m->role == GROUP_STANDBY || m->role == GROUP_ACTIVE) && m->takeover <= 1 &&
+           check_no_addr(&m->take4, 4) && check_no_addr(&m->take6, 6);
+}
+
+static bool check_numbers(const struct msg_numbers *numbers)
+{
+    for (int i = 0; i < MSG_MAX_TRACKS; i++)
+        if (numbers->delta[i] >> 48 || numbers->rtx_limit[i] >> 48)
+            return false;
+    return numbers->numbered < 1u << MSG_MAX_TRACKS;
+}
+
+static bool check_session_numbers(const struct msg_head *head)
+{
+    return check_numbers(&((const struct msg_session_numbers *)head)->numbers);
+}
+
+static bool check_session_adopt(const struct msg_head *head)
+{
+    const struct msg_session_adopt *m = (const void *)head;
+    return check_numbers(&m->numbers) &&
+           (m->remote.family == 0 || (check_addr(&m->remote) && check_addr(&m->local) &&
+                                      m->remote.family == m->local.family));
+}
+
+static bool check_peer_state(const struct msg_head *head)
+{
+    const struct msg_peer_state *m = (const void *)head;
+    return head->id <= MSG_PEERS && m->state <= 3 && m->diag < 32;
+}
+
+static bool check_group_state(const struct msg_head *head)
+{
+    const struct msg_group_state *m = (const void *)head;
+    return head->id < MSG_GROUPS && (m->role == GROUP_STANDBY || m->role == GROUP_ACTIVE);
 }
 
 enum direction { down = 1, up };
@@ -184,6 +244,12 @@ static const struct rule {
     [MSG_SESSION_DEAD] = {EXACT(msg_session_dead), check_session_dead},
     [MSG_SESSION_CLOSED] = {EXACT(msg_session_closed), NULL},
     [MSG_DTLS_RECEIVED] = {DATAGRAM, check_dtls_received},
+    [MSG_PEER] = {EXACT(msg_peer), check_peer},
+    [MSG_GROUP] = {EXACT(msg_group), check_group},
+    [MSG_SESSION_ADOPT] = {EXACT(msg_session_adopt), check_session_adopt},
+    [MSG_SESSION_NUMBERS] = {EXACT(msg_session_numbers), check_session_numbers},
+    [MSG_PEER_STATE] = {EXACT(msg_peer_state), check_peer_state},
+    [MSG_GROUP_STATE] = {EXACT(msg_group_state), check_group_state},
     [MSG_STREAM_STATE] = {EXACT(msg_stream_state), check_stream_state},
 };
 

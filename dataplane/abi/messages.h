@@ -30,12 +30,18 @@
     X(STREAM_CLOSE, down, "forget a stream on this worker")                                        \
     X(STREAM_FORWARD, down, "which other workers the source worker hands the stream to")           \
     X(MODE, down, "admission: normal, closed, drain (lane 0)")                                     \
+    X(PEER, down, "a partner node: addresses, trunk keys, BFD timers (every lane)")                \
+    X(GROUP, down, "a protection group: its partner, who sends, the term (every lane)")            \
+    X(SESSION_ADOPT, down, "numbers and path of a session that a partner serves")                  \
     X(SESSION_PATH, up, "a check validated the session's address, first or new")                   \
     X(SESSION_MEDIA, up, "first authenticated SRTP or SRTCP packet of a session")                  \
     X(SESSION_DEAD, up, "a session without liveness, or refused")                                  \
     X(SESSION_CLOSED, up, "the session's slot is free again")                                      \
     X(DTLS_RECEIVED, up, "a DTLS datagram from the session's validated address")                   \
-    X(STREAM_STATE, up, "a stream's packets began, stopped or ended with BYE")
+    X(STREAM_STATE, up, "a stream's packets began, stopped or ended with BYE")                     \
+    X(SESSION_NUMBERS, up, "a viewer's numbers, for its partner: new, or a lease extended")        \
+    X(PEER_STATE, up, "BFD towards a partner changed")                                             \
+    X(GROUP_STATE, up, "a group's active side changed by failure detection")
 
 enum msg_type {
     MSG_NONE,
@@ -144,7 +150,8 @@ struct msg_session_open {
     uint64_t stream;
     uint8_t role; // enum session_role
     uint8_t tracks;
-    uint8_t pad[6];
+    uint8_t group; // protection group, 1..MSG_GROUPS - 1; 0: not protected, always ours
+    uint8_t pad[5];
     struct msg_ice ice;
     struct msg_track track[MSG_MAX_TRACKS];
 };
@@ -175,9 +182,12 @@ struct msg_dtls {
 
 struct msg_stream_open {
     struct msg_head head;
-    uint8_t source_worker; // the worker that holds the publisher's session
+    uint8_t source_worker; // the worker that holds the publisher's session or takes the trunk
     uint8_t tracks;
-    uint8_t pad[6];
+    uint8_t group; // of the publisher's session; 0: it is ours alone
+    uint8_t peers; // bit p: partner p gets the stream over its trunk while we are the source
+    uint8_t pad[4];
+    uint64_t trunk_id; // names the stream on trunks, the same on every node; 0: not on any
     struct msg_track track[MSG_MAX_TRACKS]; // as negotiated with the publisher
 };
 
@@ -201,6 +211,8 @@ struct msg_session_path {
     struct msg_head head;
     struct abi_addr remote;
     struct abi_addr local;
+    uint8_t mac[6]; // next hop's link address
+    uint8_t pad[2];
 };
 
 struct msg_session_media {
@@ -225,6 +237,75 @@ struct msg_stream_state {
     struct msg_head head;
     uint32_t state; // enum stream_state; IDLE after 2 s without a packet
     uint32_t pad;
+};
+
+// Protection. A node has at most MSG_PEERS partners and MSG_GROUPS - 1 groups; a group is the
+// sessions of one node that one partner protects, so a pair has two groups, one each way.
+#define MSG_PEERS 4
+#define MSG_GROUPS 16
+#define MSG_TRUNK_KEY 28 // AEAD_AES_128_GCM master key and salt, RFC 7714
+
+struct msg_peer {
+    struct msg_head head; // id: partner number + 1; a second message with other keys replaces them
+    struct abi_addr remote4, remote6; // its media addresses, port of worker 0; family 0: none
+    uint16_t workers;                 // of the partner
+    uint8_t present;                  // 0: forget it
+    uint8_t multihop;                 // BFD of RFC 5883 on port 4784, else RFC 5881 on 3784
+    uint8_t local[MSG_TRUNK_KEY];     // of what we send; fresh for each message: an index is
+    uint8_t remote[MSG_TRUNK_KEY];    // never used twice with a key
+    uint32_t bfd_tx_us, bfd_rx_us;    // >= 10,000
+    uint8_t bfd_multiplier;
+    uint8_t bfd_key_length; // 0: BFD without authentication
+    uint8_t bfd_key[20];
+    uint8_t pad[2];
+};
+
+enum group_role { GROUP_STANDBY = 1, GROUP_ACTIVE };
+
+struct msg_group {
+    struct msg_head head; // id: group number
+    uint32_t term;        // grows with every change of side; own SRTCP and RTX numbers follow it
+    uint8_t peer;         // partner number
+    uint8_t role;         // enum group_role: what this node is to do now
+    uint8_t takeover;     // 1: a standby takes over when BFD says that the partner is down
+    uint8_t pad;
+    struct abi_addr take4, take6; // the partner's media addresses, taken over with its sessions on a
+                                  // shared subnet; family 0: leave them alone
+};
+
+// One viewer's numbers: with them a partner writes the same bytes under the same index.
+struct msg_numbers {
+    uint64_t delta[MSG_MAX_TRACKS]; // our index = the track's index + delta, mod 2^48
+    uint64_t rtx_limit[MSG_MAX_TRACKS]; // RTX indexes below this may have been used
+    uint8_t numbered; // bit t: delta[t] is set
+    uint8_t pad[7];
+};
+
+struct msg_session_numbers {
+    struct msg_head head;
+    struct msg_numbers numbers;
+};
+
+struct msg_session_adopt {
+    struct msg_head head;
+    struct msg_numbers numbers;
+    struct abi_addr remote, local; // family 0: no path yet
+    uint8_t mac[6];
+    uint8_t pad[2];
+};
+
+struct msg_peer_state {
+    struct msg_head head; // id: partner number + 1
+    uint32_t state;       // enum bfd_state: 0 admin down, 1 down, 2 init, 3 up
+    uint32_t diag;        // RFC 5880 4.1
+    uint64_t detect_ns;   // from the partner's last packet to the verdict; 0 if not down
+};
+
+struct msg_group_state {
+    struct msg_head head; // id: group number
+    uint32_t term;
+    uint32_t role;      // enum group_role now
+    uint64_t switch_ns; // what the flip itself took
 };
 
 _Static_assert(sizeof(struct msg_session_open) <= MSG_MAX, "fits a slot");

@@ -28,6 +28,12 @@ union any {
     struct msg_session_closed session_closed;
     struct msg_stream_state stream_state;
     uint8_t bytes[MSG_MAX];
+    struct msg_peer peer;
+    struct msg_group group;
+    struct msg_session_adopt session_adopt;
+    struct msg_session_numbers session_numbers;
+    struct msg_peer_state peer_state;
+    struct msg_group_state group_state;
 };
 
 static const uint16_t length_of[MSG_TYPES] = {
@@ -46,6 +52,12 @@ static const uint16_t length_of[MSG_TYPES] = {
     [MSG_SESSION_CLOSED] = sizeof(struct msg_session_closed),
     [MSG_DTLS_RECEIVED] = offsetof(struct msg_dtls, data) + 100,
     [MSG_STREAM_STATE] = sizeof(struct msg_stream_state),
+    [MSG_PEER] = sizeof(struct msg_peer),
+    [MSG_GROUP] = sizeof(struct msg_group),
+    [MSG_SESSION_ADOPT] = sizeof(struct msg_session_adopt),
+    [MSG_SESSION_NUMBERS] = sizeof(struct msg_session_numbers),
+    [MSG_PEER_STATE] = sizeof(struct msg_peer_state),
+    [MSG_GROUP_STATE] = sizeof(struct msg_group_state),
 };
 
 static const struct abi_addr addr4 = {.ip = {192, 0, 2, 1}, .port = 4000, .family = 4};
@@ -119,6 +131,32 @@ static union any valid(uint16_t type)
         break;
     case MSG_STREAM_STATE:
         m.stream_state.state = STREAM_BYE;
+        break;
+    case MSG_PEER:
+        m.head.id = 1;
+        m.peer = (struct msg_peer){.head = m.head,
+                                   .remote4 = addr4,
+                                   .workers = 1,
+                                   .present = 1,
+                                   .bfd_tx_us = 10000,
+                                   .bfd_rx_us = 10000,
+                                   .bfd_multiplier = 3};
+        break;
+    case MSG_GROUP:
+        m.head.id = 1;
+        m.group.role = GROUP_STANDBY;
+        m.group.take4 = addr4;
+        break;
+    case MSG_SESSION_ADOPT:
+        m.session_adopt.remote = m.session_adopt.local = addr4;
+        m.session_adopt.numbers.numbered = 3;
+        break;
+    case MSG_PEER_STATE:
+        m.head.id = 1;
+        break;
+    case MSG_GROUP_STATE:
+        m.head.id = 1;
+        m.group_state.role = GROUP_ACTIVE;
         break;
     default:
         break;
@@ -251,6 +289,36 @@ static const struct {
     FIELD(MSG_SESSION_DEAD, session_dead, reason, 0),
     FIELD(MSG_SESSION_DEAD, session_dead, reason, DEAD_REFUSED_INVALID + 1),
     FIELD(MSG_STREAM_STATE, stream_state, state, STREAM_BYE + 1),
+    OPEN(group, MSG_GROUPS),
+    FIELD(MSG_STREAM_OPEN, stream_open, group, MSG_GROUPS),
+    FIELD(MSG_STREAM_OPEN, stream_open, peers, 1), // without a trunk id
+    FIELD(MSG_PEER, peer, head.id, MSG_PEERS + 1),
+    FIELD(MSG_PEER, peer, present, 2),
+    FIELD(MSG_PEER, peer, remote4.family, 0), // and no other address
+    FIELD(MSG_PEER, peer, remote4.port, 0),
+    FIELD(MSG_PEER, peer, remote6.family, 4),
+    FIELD(MSG_PEER, peer, workers, 0),
+    FIELD(MSG_PEER, peer, workers, ABI_MAX_WORKERS + 1),
+    FIELD(MSG_PEER, peer, bfd_tx_us, 9999),
+    FIELD(MSG_PEER, peer, bfd_rx_us, 9999),
+    FIELD(MSG_PEER, peer, bfd_multiplier, 0),
+    FIELD(MSG_PEER, peer, bfd_key_length, 21),
+    FIELD(MSG_GROUP, group, head.id, MSG_GROUPS),
+    FIELD(MSG_GROUP, group, peer, MSG_PEERS),
+    FIELD(MSG_GROUP, group, role, 0),
+    FIELD(MSG_GROUP, group, role, GROUP_ACTIVE + 1),
+    FIELD(MSG_GROUP, group, takeover, 2),
+    FIELD(MSG_GROUP, group, take4.port, 0),
+    FIELD(MSG_GROUP, group, take6.family, 4),
+    FIELD(MSG_SESSION_ADOPT, session_adopt, numbers.delta[3], 1ull << 48),
+    FIELD(MSG_SESSION_ADOPT, session_adopt, numbers.rtx_limit[0], 1ull << 48),
+    FIELD(MSG_SESSION_ADOPT, session_adopt, numbers.numbered, 16),
+    FIELD(MSG_SESSION_ADOPT, session_adopt, local.family, 6),
+    FIELD(MSG_SESSION_ADOPT, session_adopt, remote.port, 0),
+    FIELD(MSG_SESSION_NUMBERS, session_numbers, numbers.delta[0], 1ull << 48),
+    FIELD(MSG_PEER_STATE, peer_state, state, 4),
+    FIELD(MSG_PEER_STATE, peer_state, diag, 32),
+    FIELD(MSG_GROUP_STATE, group_state, role, 0),
 };
 
 static void every_wrong_field_is_refused(void **state)
