@@ -18,7 +18,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BASE_MB 96u // EAL's own, rings, tables and crypto operations
+#define BASE_MB 96u           // EAL's own, rings, tables and crypto operations
+#define CRYPTO_SESSION 16384u // bytes of a session's keys in a cryptodev, both ways, RTP and RTCP
 #define POOL_CACHE 256u
 #define AFXDP_POOL_MIN 8192u // fill, completion and transmit rings of a socket hold up to 6,144
 #define MB (1024ull * 1024)
@@ -52,7 +53,10 @@ static unsigned memory_needed_mb(const struct abi_config *config)
     // ring holds a pointer per object, rounded up to a power of two.
     uint64_t object = rte_mempool_calc_obj_size(elt, 0, NULL) + 2 * RTE_CACHE_LINE_SIZE + 16;
     uint64_t mbufs = (uint64_t)plan.rx + plan.tx + plan.cache;
-    return BASE_MB + (unsigned)((mbufs * object * config->workers + MB - 1) / MB);
+    uint64_t bytes = mbufs * object * config->workers;
+    if (config->crypto == ABI_CRYPTO_CRYPTODEV)
+        bytes += (uint64_t)config->max_sessions * config->workers * CRYPTO_SESSION;
+    return BASE_MB + (unsigned)((bytes + MB - 1) / MB);
 }
 
 static uint64_t read_number(const char *path)

@@ -23,7 +23,8 @@
 
 // The bits of /proc/self/status' CapEff, <linux/capability.h>.
 #define HAS(caps, bit) (((caps) >> (bit)) & 1)
-enum { CAP_NET_ADMIN_BIT = 12, CAP_NET_RAW_BIT = 13, CAP_SYS_ADMIN_BIT = 21, CAP_BPF_BIT = 39 };
+// SYS_ADMIN and not just BPF, because looking at an attached program by its id takes that.
+enum { CAP_NET_ADMIN_BIT = 12, CAP_NET_RAW_BIT = 13, CAP_SYS_ADMIN_BIT = 21 };
 
 static unsigned long long effective_caps(void)
 {
@@ -129,10 +130,10 @@ static int afxdp_check(const struct abi_config *config, char *why, size_t why_si
     char object[PATH_MAX];
     unsigned long long caps = effective_caps();
     if (!HAS(caps, CAP_NET_ADMIN_BIT) || !HAS(caps, CAP_NET_RAW_BIT) ||
-        !(HAS(caps, CAP_BPF_BIT) || HAS(caps, CAP_SYS_ADMIN_BIT)))
+        !HAS(caps, CAP_SYS_ADMIN_BIT))
         return port_fail(why, why_size, EPERM,
                          "no privilege to open an AF_XDP port: run as root, or with "
-                         "CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_IPC_LOCK");
+                         "CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN and CAP_IPC_LOCK");
     int error = check_interface(config, &ifindex, why, why_size);
     if (error == 0)
         error = check_program(config->device, ifindex, why, why_size);

@@ -23,6 +23,8 @@
 #define FRAGMENT_MASK 0x3fff // more-fragments flag and offset
 #define ICMP_ECHO_REQUEST 8
 #define ICMPV6_ECHO_REQUEST 128
+#define BFD_PORT 3784          // RFC 5881
+#define BFD_MULTIHOP_PORT 4784 // RFC 5883
 #define ND_SOLICITATION 135
 #define ND_ADVERTISEMENT 136
 
@@ -123,6 +125,8 @@ static __always_inline enum steer_verdict steer_udp(const struct steer_config *c
     if ((const void *)(udp + 1) > end)
         return STEER_malformed;
     __u16 port = bpf_ntohs(udp->dest);
+    if (config->bfd && (port == BFD_PORT || port == BFD_MULTIHOP_PORT))
+        return STEER_media;
     return port >= config->port_low && port <= config->port_high ? STEER_media : STEER_pass;
 }
 

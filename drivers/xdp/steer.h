@@ -21,6 +21,8 @@ struct steer_config {
     __u16 port_low, port_high;         // our UDP ports, inclusive, host byte order
     __u16 vlan;                        // 0: untagged (or priority-tagged) frames only
     __u16 own_l3;                      // 1: ARP, ND and echo of our addresses are ours, too
+    __u16 bfd;                         // 1: BFD's UDP ports 3784 and 4784 are ours, too
+    __u16 pad;
 };
 
 // X(name, help) What became of a frame; each is a per-CPU counter.
