@@ -104,6 +104,23 @@ static void parse_listen(struct config *config, char **list, uint32_t count, boo
     }
 }
 
+// The partner's own addresses are endpoints; what is left out stays "none".
+static void derive_partner(struct config *config)
+{
+    const struct {
+        const char *text;
+        struct abi_addr *addr;
+    } all[] = {{config->protection.partner.address, &config->parsed.partner.address},
+               {config->protection.partner.media4, &config->parsed.partner.media4},
+               {config->protection.partner.media6, &config->parsed.partner.media6},
+               {config->protection.listen, &config->parsed.partner.listen}};
+    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
+        if (*all[i].text)
+            config_parse_endpoint(all[i].text, all[i].addr);
+    if (config->protection.partner.workers == 0)
+        config->protection.partner.workers = config->dataplane.workers;
+}
+
 // Turns checked text into addresses.
 static int derive(struct config *config)
 {
@@ -127,6 +144,7 @@ static int derive(struct config *config)
         parse_listen(config, config->http.listen_tls, config->http.listen_tls_count, true);
     for (uint32_t i = 0; i < config->codecs_count; i++)
         config->parsed.codec_mask |= 1u << config->codecs[i];
+    derive_partner(config);
     bool in_dir = !strchr(config->operator.socket, '/');
     snprintf(config->parsed.operator_path, sizeof(config->parsed.operator_path), "%s%s%s",
              in_dir ? config->runtime_dir : "", in_dir ? "/" : "", config->operator.socket);
@@ -293,6 +311,11 @@ void config_to_abi(const struct config *config, struct abi_config *abi)
         .cache_ms = config->memory.cache_ms,
         .session_timeout_ms = config->session.timeout_ms,
     };
+    abi->bfd = *config->protection.partner.name != 0;
+    if (config->protection.takeover_address && abi->bfd) {
+        abi->take4 = config->parsed.partner.media4;
+        abi->take6 = config->parsed.partner.media6;
+    }
     if (config->port.own_l3 == OWN_L3_AUTO)
         abi->own_l3 = !kernel_holds_address(config);
     else

@@ -53,6 +53,11 @@ struct config_listen {
     bool tls;
 };
 
+// How far a new session's 201 waits for the partner: not at all and no protection, not at all,
+// until the partner has it.
+enum config_protect { PROTECT_OFF, PROTECT_ASYNC, PROTECT_SYNC };
+enum config_failback { FAILBACK_MANUAL, FAILBACK_AUTO };
+
 struct config {
     char *node;        // name of this node, the host's name if the file gives none
     char *runtime_dir; // channel, doorbells, operator socket; root-only, on tmpfs
@@ -124,9 +129,31 @@ struct config {
     } auth;
 
     struct {
-        char *socket; // path; in runtime_dir if it has no '/'
-        char *group;  // name; "": only root
+        char *socket;   // path; in runtime_dir if it has no '/'
+        char *group;    // name; "": only root
+        bool kill_test; // hitlessctl kill-test may kill our own processes
     } operator;
+
+    // A partner that stands by for our sessions, and we for its.
+    struct {
+        struct {
+            char *name;            // as in its certificate; "": no partner
+            char *address;         // "ADDRESS:PORT" of its protection.listen
+            char *media4, *media6; // its media.ipv4 and ipv6 with its media.udp_port, or ""
+            uint32_t workers;      // it has; 0: as many as we
+        } partner;
+        char *listen;                 // "ADDRESS:PORT" or ""
+        char *certificate, *key, *ca; // PEM files
+        enum config_protect protect;
+        bool strict; // 503 rather than a session without protection
+        struct {
+            uint32_t interval_ms, multiplier;
+            bool multihop; // RFC 5883
+            char *key;     // at most 20 characters; "": no authentication
+        } bfd;
+        bool takeover_address;
+        enum config_failback failback;
+    } protection;
 
     // Derived from the above by config_load; not keys of the file.
     struct {
@@ -139,6 +166,10 @@ struct config {
         uint32_t listen_count;
         uint32_t codec_mask; // bit (1 << enum codec)
         char operator_path[108];
+        struct {
+            struct abi_addr address, media4, media6; // family 0: none
+            struct abi_addr listen;
+        } partner;
     } parsed;
 };
 

@@ -269,6 +269,50 @@ static void check_certificate(struct config_source *source, const struct config 
     gnutls_certificate_free_credentials(credentials);
 }
 
+static void check_partner_media(struct config_source *source, const struct config *config,
+                                int family, const struct abi_addr *partner,
+                                const struct abi_addr *own, uint8_t prefix)
+{
+    char key[64];
+    snprintf(key, sizeof(key), "protection.partner.media%d", family);
+    if (!partner->family)
+        return;
+    if (partner->family != family)
+        config_problem(source, key, "is not an IPv%d address", family);
+    else if (own->family && memcmp(partner->ip, own->ip, sizeof(own->ip)) == 0)
+        config_problem(source, key, "is our own address");
+    else if (config->protection.takeover_address &&
+             (!own->family || !on_link(partner, own, prefix)))
+        config_problem(source, key,
+                       "is outside the subnet of media.ipv%d, so it cannot be taken over: set "
+                       "protection.takeover_address to false",
+                       family);
+}
+
+static void check_protection(struct config_source *source, const struct config *config)
+{
+    const struct {
+        const char *key, *text;
+    } needed[] = {{"protection.partner.address", config->protection.partner.address},
+                  {"protection.listen", config->protection.listen},
+                  {"protection.certificate", config->protection.certificate},
+                  {"protection.key", config->protection.key},
+                  {"protection.ca", config->protection.ca}};
+    if (!*config->protection.partner.name)
+        return;
+    for (size_t i = 0; i < sizeof(needed) / sizeof(*needed); i++)
+        if (!*needed[i].text)
+            config_problem(source, needed[i].key, "is needed by protection.partner.name");
+    if (strcmp(config->protection.partner.name, config->node) == 0)
+        config_problem(source, "protection.partner.name", "is this node itself");
+    if (!config->parsed.partner.media4.family && !config->parsed.partner.media6.family)
+        config_problem(source, "protection.partner.media4", "neither media4 nor media6 is given");
+    check_partner_media(source, config, 4, &config->parsed.partner.media4, &config->parsed.media4,
+                        config->parsed.prefix4);
+    check_partner_media(source, config, 6, &config->parsed.partner.media6, &config->parsed.media6,
+                        config->parsed.prefix6);
+}
+
 void config_check_whole(struct config_source *source, const struct config *config)
 {
     if (config->dataplane.cores_count && config->dataplane.cores_count != config->dataplane.workers)
@@ -295,4 +339,5 @@ void config_check_whole(struct config_source *source, const struct config *confi
     check_jwt(source, "publish", &config->auth.publish.jwt);
     check_jwt(source, "play", &config->auth.play.jwt);
     check_certificate(source, config);
+    check_protection(source, config);
 }

@@ -61,6 +61,8 @@ int config_check_file_readable(const char *text, char *why, size_t size);
 int config_check_url(const char *text, char *why, size_t size);
 int config_check_origin(const char *text, char *why, size_t size);
 int config_check_group(const char *text, char *why, size_t size);
+int config_check_peer(const char *text, char *why, size_t size);    // an endpoint, or ""
+int config_check_bfd_key(const char *text, char *why, size_t size); // at most 20 characters
 int config_check_token(const char *text, char *why, size_t size);
 
 #endif

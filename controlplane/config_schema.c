@@ -33,6 +33,11 @@ static const cyaml_strval_t jwt_names[] = {
     {"RS256", JWT_RS256}, {"RS384", JWT_RS384}, {"RS512", JWT_RS512}, {"ES256", JWT_ES256},
     {"ES384", JWT_ES384}, {"ES512", JWT_ES512}};
 
+static const cyaml_strval_t protect_names[] = {
+    {"off", PROTECT_OFF}, {"async", PROTECT_ASYNC}, {"sync", PROTECT_SYNC}};
+static const cyaml_strval_t failback_names[] = {{"manual", FAILBACK_MANUAL},
+                                                {"auto", FAILBACK_AUTO}};
+
 // The schema. Every key is optional; members of nested structs are named by their whole path.
 // NOLINTBEGIN(bugprone-macro-parentheses): members and designators cannot stand in parentheses
 #define OPT CYAML_FLAG_OPTIONAL
@@ -163,7 +168,27 @@ ROLE(play)
 static const cyaml_schema_field_t auth_fields[] = {SECTION("publish", publish_fields),
                                                    SECTION("play", play_fields), END};
 static const cyaml_schema_field_t operator_fields[] = {TEXT("socket", operator.socket),
-                                                       TEXT("group", operator.group), END};
+                                                       TEXT("group", operator.group),
+                                                       BOOL("kill_test", operator.kill_test), END};
+static const cyaml_schema_field_t partner_fields[] = {
+    TEXT("name", protection.partner.name),       TEXT("address", protection.partner.address),
+    TEXT("media4", protection.partner.media4),   TEXT("media6", protection.partner.media6),
+    UINT("workers", protection.partner.workers), END};
+static const cyaml_schema_field_t bfd_fields[] = {
+    UINT("interval_ms", protection.bfd.interval_ms), UINT("multiplier", protection.bfd.multiplier),
+    BOOL("multihop", protection.bfd.multihop), TEXT("key", protection.bfd.key), END};
+static const cyaml_schema_field_t protection_fields[] = {
+    SECTION("partner", partner_fields),
+    TEXT("listen", protection.listen),
+    TEXT("certificate", protection.certificate),
+    TEXT("key", protection.key),
+    TEXT("ca", protection.ca),
+    NAMED("protect", protection.protect, protect_names),
+    BOOL("strict", protection.strict),
+    SECTION("bfd", bfd_fields),
+    BOOL("takeover_address", protection.takeover_address),
+    NAMED("failback", protection.failback, failback_names),
+    END};
 
 const cyaml_schema_field_t config_fields[] = {TEXT("node", node),
                                               TEXT("runtime_dir", runtime_dir),
@@ -179,6 +204,7 @@ const cyaml_schema_field_t config_fields[] = {TEXT("node", node),
                                               SECTION("http", http_fields),
                                               SECTION("auth", auth_fields),
                                               SECTION("operator", operator_fields),
+                                              SECTION("protection", protection_fields),
                                               END};
 const cyaml_schema_value_t config_schema = {.type = CYAML_MAPPING,
                                             .flags = CYAML_FLAG_POINTER,
@@ -245,6 +271,24 @@ const struct config_rule config_rules[] = {
     JWT_RULES("play"),
     {.path = "operator.socket", .def = "operator.sock"},
     {.path = "operator.group", .def = "", .check = config_check_group},
+    {.path = "operator.kill_test", .def = "false"},
+    {.path = "protection.partner.name", .def = "", .check = config_check_name},
+    {.path = "protection.partner.address", .def = "", .check = config_check_peer},
+    {.path = "protection.partner.media4", .def = "", .check = config_check_peer},
+    {.path = "protection.partner.media6", .def = "", .check = config_check_peer},
+    {.path = "protection.partner.workers", .def = "0", .min = 0, .max = ABI_MAX_WORKERS},
+    {.path = "protection.listen", .def = "", .check = config_check_peer},
+    {.path = "protection.certificate", .def = "", .check = config_check_file_readable},
+    {.path = "protection.key", .def = "", .check = config_check_file_readable},
+    {.path = "protection.ca", .def = "", .check = config_check_file_readable},
+    {.path = "protection.protect", .def = "sync"},
+    {.path = "protection.strict", .def = "false"},
+    {.path = "protection.bfd.interval_ms", .def = "10", .min = 10, .max = 10000},
+    {.path = "protection.bfd.multiplier", .def = "3", .min = 1, .max = 255},
+    {.path = "protection.bfd.multihop", .def = "false"},
+    {.path = "protection.bfd.key", .def = "", .check = config_check_bfd_key, .secret = true},
+    {.path = "protection.takeover_address", .def = "true"},
+    {.path = "protection.failback", .def = "manual"},
 };
 // clang-format on
 _Static_assert(CYAML_ARRAY_LEN(config_rules) == CONFIG_RULES, "config_schema.h says how many");

@@ -159,6 +159,16 @@ int config_check_endpoint(const char *text, char *why, size_t size)
     return 0;
 }
 
+int config_check_peer(const char *text, char *why, size_t size)
+{
+    return *text ? config_check_endpoint(text, why, size) : 0;
+}
+
+int config_check_bfd_key(const char *text, char *why, size_t size)
+{
+    return strlen(text) > 20 ? refuse(why, size, "is longer than 20 characters") : 0;
+}
+
 int config_check_mac(const char *text, char *why, size_t size)
 {
     uint8_t mac[6];
