@@ -4,7 +4,7 @@
 // media_open() loads files (IVF with VP8, VP9 or AV1; Annex-B H.264; Ogg with Opus) or has ffmpeg
 // make a moving test picture once. The result is immutable and shared by any number of readers in
 // any thread; a reader belongs to one thread. Payload formats: RFC 7741 (VP8), 9628 (VP9), 6184
-// (H.264), 7587 (Opus), AV1's RTP specification. RFC 4566-style m-lines are the caller's.
+// (H.264), 7587 (Opus), AV1's RTP specification.
 //
 // Latency: each video frame of VP8, H.264 and AV1 carries the time at which it was published, where
 // neither a forwarder nor a decoder minds: behind VP8's last partition, in an SEI message of H.264,
@@ -80,7 +80,6 @@ struct media_reader {
     uint64_t video_units, audio_units;  // of the next frame, RTP clock since start_ns
     uint32_t video_frame, audio_packet; // next ones
     uint32_t picture_id;                // of the next frame, counts every frame
-    uint32_t tl0;                       // frames of the base temporal layer
     uint64_t keyframe_units;            // when the last key frame went out
     bool keyframe_wanted;
     bool keyframe_sent; // keyframe_units is valid
