@@ -126,7 +126,7 @@ static int check_interface(const struct abi_config *config, unsigned *ifindex, c
 
 static int afxdp_check(const struct abi_config *config, char *why, size_t why_size)
 {
-    unsigned ifindex;
+    unsigned ifindex = 0;
     char object[PATH_MAX];
     unsigned long long caps = effective_caps();
     if (!HAS(caps, CAP_NET_ADMIN_BIT) || !HAS(caps, CAP_NET_RAW_BIT) ||

@@ -102,6 +102,12 @@ void loader_config(const struct abi_config *config, struct steer_config *out)
         memcpy(out->v6[out->v6_count++], config->media6.ip, 16);
         port = config->media6.port;
     }
+    // What a partner's death may make ours; until then nobody answers for it here.
+    if (config->take4.family == 4)
+        memcpy(&out->v4[out->v4_count++], config->take4.ip, 4);
+    if (config->take6.family == 6)
+        memcpy(out->v6[out->v6_count++], config->take6.ip, 16);
+    out->bfd = config->bfd != 0;
     out->port_low = port;
     out->port_high = (uint16_t)(port + config->workers - 1);
     out->vlan = config->vlan;
