@@ -189,7 +189,7 @@ async function reload() {
   await closeAll([publisher]);
   await viewer.waitForFunction(() => globalThis.hitless.view.silence > 2500 || globalThis.hitless.view.state === 'waiting');
   await viewer.waitForTimeout(500);
-  const words = (await viewer.textContent('#poster')).trim().replace(/\s+/g, ' ');
+  const words = (await viewer.innerText('#poster')).trim().replace(/\s+/g, ' ');
   ok(await viewer.isVisible('#poster') && words.length > 10, 'a viewer is told that the publisher went away', words);
   publisher = await publish(pub, { stream, codec: 'VP8' });
   const back = await viewer.waitForFunction(() => globalThis.hitless.view.state === 'live' &&

@@ -25,7 +25,7 @@ export async function watch(browser, { stream, base = base4 }) {
   const context = await browser.newContext({ viewport: { width: 640, height: 480 } });
   const page = await open(context, `${base}/?stream=${stream}`);
   try {
-    await page.waitForFunction(() => globalThis.hitless?.view.first !== null, null, { timeout: 20000 });
+    await page.waitForFunction(() => globalThis.hitless?.view.first > 0, null, { timeout: 20000 });
   } catch {
     throw new Error(`no picture: ${await page.textContent('#poster')} ${page.faults.join('; ')}`);
   }

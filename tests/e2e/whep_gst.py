@@ -72,10 +72,12 @@ class Viewer:
             urllib.request.Request(url, data=body, method=method, headers=headers), timeout=8)
 
     def on_offer(self, promise):
-        offer = promise.get_reply().get_value("offer")
+        reply = promise.get_reply()
+        offer = reply.get_value("offer")
+        body = offer.sdp.as_text().encode()  # webrtcbin takes the description over
         self.bin.emit("set-local-description", offer, Gst.Promise.new())
         try:
-            with self.request(self.args.url, "POST", offer.sdp.as_text().encode()) as response:
+            with self.request(self.args.url, "POST", body) as response:
                 self.resource = urllib.parse.urljoin(response.url, response.headers["Location"])
                 text = response.read().decode()
         except OSError as error:
