@@ -1,0 +1,109 @@
+// EAL's start: what is refused before it, in one line each, then the real thing once (EAL starts
+// once per process): lcores, and pools of the sizes asked for.
+#include "../../dataplane/eal.h"
+#include <errno.h>
+#include <rte_launch.h>
+#include <rte_lcore.h>
+#include <rte_mbuf.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static char why[512];
+
+static struct abi_config make_config(void)
+{
+    struct abi_config config = {.workers = 2,
+                                .port_kind = ABI_PORT_RING,
+                                .main_core = -1,
+                                .mtu = 1500,
+                                .max_sessions = 16,
+                                .rx_mbufs = 1023,
+                                .tx_mbufs = 511,
+                                .cache_mbufs = 2047};
+    for (int w = 0; w < ABI_MAX_WORKERS; w++)
+        config.cores[w] = -1;
+    return config;
+}
+
+static void expect_refused(const struct abi_config *config, int error, const char *part)
+{
+    int got = eal_start(config, why, sizeof(why));
+    if (got != error || strstr(why, part) == NULL || strchr(why, '\n') != NULL)
+        fail_msg("%d \"%s\" instead of %d \"...%s...\"", got, why, error, part);
+}
+
+static void test_refusals(void **state)
+{
+    struct abi_config config = make_config();
+    config.workers = 0;
+    expect_refused(&config, -EINVAL, "0 workers");
+    config.workers = ABI_MAX_WORKERS + 1;
+    expect_refused(&config, -EINVAL, "1 to 16");
+    config = make_config();
+    config.port_kind = 99;
+    expect_refused(&config, -EINVAL, "port kind 99");
+    config = make_config();
+    config.cores[1] = 100000;
+    expect_refused(&config, -EINVAL, "worker core 100000");
+    config = make_config();
+    config.main_core = 1023;
+    expect_refused(&config, -EINVAL, "main core 1023");
+    config = make_config();
+    config.hugepages = 1;
+    config.cache_mbufs = 1u << 31; // more than any machine has reserved
+    expect_refused(&config, -ENOMEM, "nr_hugepages");
+    expect_refused(&config, -ENOMEM, "hugepages: false");
+}
+
+static void check_pool(const struct rte_mempool *pool, uint32_t mbufs)
+{
+    assert_non_null(pool);
+    assert_int_equal(pool->size, mbufs);
+    struct rte_mbuf *m = rte_pktmbuf_alloc((struct rte_mempool *)pool);
+    assert_non_null(m);
+    assert_int_equal(rte_pktmbuf_priv_size((struct rte_mempool *)pool), PKT_META_SIZE);
+    assert_true(rte_pktmbuf_tailroom(m) >= PKT_ROOM_MIN);
+    rte_pktmbuf_free(m);
+}
+
+static int on_lcore(void *out)
+{
+    *(unsigned *)out = rte_lcore_id();
+    return 0;
+}
+
+static void test_start(void **state)
+{
+    struct abi_config config = make_config();
+    int error = eal_start(&config, why, sizeof(why));
+    if (error)
+        fail_msg("%d %s", error, why);
+    assert_int_equal(rte_lcore_id(), 0);
+    assert_int_equal(rte_lcore_count(), 3);
+    for (uint32_t w = 0; w < config.workers; w++) {
+        const struct eal_pools *pools = eal_worker_pools(w);
+        unsigned lcore = RTE_MAX_LCORE;
+        check_pool(pools->rx, config.rx_mbufs);
+        check_pool(pools->tx, config.tx_mbufs);
+        check_pool(pools->cache, config.cache_mbufs);
+        assert_ptr_not_equal(pools->rx, pools->tx);
+        assert_int_equal(rte_eal_remote_launch(on_lcore, &lcore, eal_worker_lcore(w)), 0);
+        rte_eal_wait_lcore(eal_worker_lcore(w));
+        assert_int_equal(lcore, eal_worker_lcore(w));
+    }
+    assert_ptr_not_equal(eal_worker_pools(0)->rx, eal_worker_pools(1)->rx);
+    eal_stop();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_start),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
