@@ -1,4 +1,5 @@
 #include "control.h"
+#include "failover.h"
 #include "feedback.h"
 #include "ingest.h"
 
@@ -9,13 +10,23 @@ static void tell_dead(struct worker *worker, uint64_t id, enum msg_dead_reason r
     channel_send(worker->dp->channel, worker->lane, &message);
 }
 
+static void join(struct worker *worker, struct session *session)
+{
+    const struct sender *sender = tables_sender(&worker->tables, session);
+    failover_enter_term(worker, session);
+    tables_join(&worker->tables, session);
+    if (sender->group && session->role == ROLE_PLAY && failover_active(worker, sender->group))
+        failover_tell_numbers(worker, session);
+}
+
 static void session_open(struct worker *worker, const struct msg_session_open *open)
 {
     int error;
     struct session *session = tables_open_session(&worker->tables, open, worker->now_ns, &error);
-    if (session)
-        tables_join(&worker->tables, session);
-    else if (error != EEXIST)
+    if (session) {
+        tables_sender(&worker->tables, session)->group = open->group;
+        join(worker, session);
+    } else if (error != EEXIST)
         tell_dead(worker, open->head.id, DEAD_REFUSED_SLOT);
 }
 
@@ -140,6 +151,15 @@ void control_handle(struct worker *worker, const struct msg_head *head)
         stream = tables_stream(&worker->tables, head->id);
         if (stream)
             stream->forward = ((const struct msg_stream_forward *)head)->workers;
+        break;
+    case MSG_PEER:
+        failover_peer(worker, (const struct msg_peer *)head);
+        break;
+    case MSG_GROUP:
+        failover_group(worker, (const struct msg_group *)head);
+        break;
+    case MSG_SESSION_ADOPT:
+        failover_adopt(worker, (const struct msg_session_adopt *)head);
         break;
     default:
         worker_drop(worker, DROP_message_invalid);

@@ -1,4 +1,5 @@
 #include "fanout.h"
+#include "failover.h"
 #include <rte_prefetch.h>
 
 #define BATCH 32          // packets sealed together
@@ -144,7 +145,7 @@ static unsigned fan_plans(struct worker *worker, struct track *track, const stru
         struct sub *sub = &sender->sub[viewer->track];
         if (v + AHEAD < track->viewer_count)
             prefetch_sender(&senders[viewer[AHEAD].session]);
-        if (!sender->keyed || sender->frame.length == 0)
+        if (!sender->keyed || sender->frame.length == 0 || !failover_active(worker, sender->group))
             continue;
         for (unsigned p = 0; p < count; p++) {
             const struct media_meta *meta = plans[p].meta;
@@ -202,7 +203,7 @@ unsigned fanout_run(struct worker *worker, struct stream *stream, struct track *
 }
 
 unsigned fanout_resend(struct worker *worker, struct track *track, struct sender *sender,
-                       struct sub *sub, struct rte_mbuf *packet)
+                       struct sub *sub, struct rte_mbuf *packet, bool rtx)
 {
     if (!sender->keyed || sender->frame.length == 0)
         return 0;
@@ -214,7 +215,6 @@ unsigned fanout_resend(struct worker *worker, struct track *track, struct sender
         worker_drop(worker, DROP_no_mbuf);
         return 0;
     }
-    bool rtx = sub->rtx_ssrc && sub->rtx_pt != MSG_NO_PT;
     uint64_t original = (meta->index + sub->delta) & INDEX_MASK;
     uint64_t index = rtx ? sub->rtx_index & INDEX_MASK : original;
     uint32_t ssrc = rtx ? sub->rtx_ssrc : sub->ssrc;

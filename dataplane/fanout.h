@@ -10,9 +10,9 @@
 unsigned fanout_run(struct worker *worker, struct stream *stream, struct track *track,
                     struct rte_mbuf *const packets[], unsigned count);
 
-// Sends one packet of the ring to one viewer again: as RTX if the viewer negotiated it, else the
+// Sends one packet of the ring to one viewer again: as RTX (which the viewer negotiated), else the
 // very same packet (same index, same bytes). Returns bytes of RTP sent, 0 if dropped.
 unsigned fanout_resend(struct worker *worker, struct track *track, struct sender *sender,
-                       struct sub *sub, struct rte_mbuf *packet);
+                       struct sub *sub, struct rte_mbuf *packet, bool rtx);
 
 #endif

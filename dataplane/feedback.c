@@ -1,4 +1,5 @@
 #include "feedback.h"
+#include "failover.h"
 #include "fanout.h"
 #include "ingest.h"
 #include "rtcp.h"
@@ -15,6 +16,7 @@
 int feedback_send(struct worker *worker, struct session *session, uint8_t *packet, size_t length)
 {
     size_t size;
+    failover_enter_term(worker, session);
     // An index is spent even if the packet is not sent: never twice (RFC 3711 3.4).
     int rc = protect_rtcp_seal(worker->protect, &session->rtcp_tx, packet, length,
                                session->rtcp_index++ & 0x7fffffff, &size);
@@ -76,8 +78,8 @@ static bool repeated(struct session *session, uint32_t ssrc, uint16_t seq, uint6
     return false;
 }
 
-static void resend(struct worker *worker, struct session *session, struct track *track,
-                   struct sub *sub, uint16_t seq)
+static void resend(struct worker *worker, struct session *session, uint8_t number,
+                   struct track *track, struct sub *sub, uint16_t seq)
 {
     session->nacks++;
     worker_count(worker, COUNT_nack_asked, 1);
@@ -102,7 +104,9 @@ static void resend(struct worker *worker, struct session *session, struct track 
         worker_drop(worker, why);
         return;
     }
-    if (fanout_resend(worker, track, tables_sender(&worker->tables, session), sub, packet)) {
+    bool rtx =
+        sub->rtx_ssrc && sub->rtx_pt != MSG_NO_PT && failover_lease_rtx(worker, session, number);
+    if (fanout_resend(worker, track, tables_sender(&worker->tables, session), sub, packet, rtx)) {
         session->resent++;
         worker_count(worker, COUNT_nack_answered, 1);
     }
@@ -163,7 +167,7 @@ static void on_nack(struct worker *worker, struct session *session,
         return;
     struct sub *sub = find_sub(worker, session, head.media_ssrc, &track, &number);
     while (sub && rtcp_nack_next(&iter, &seq))
-        resend(worker, session, track, sub, seq);
+        resend(worker, session, number, track, sub, seq);
 }
 
 static void on_viewer_feedback(struct worker *worker, struct session *session,
@@ -255,6 +259,8 @@ void feedback_rtcp(struct worker *worker, struct session *session, const uint8_t
         worker_drop(worker, DROP_rtp_malformed);
         return;
     }
+    if (!failover_active(worker, tables_sender(&worker->tables, session)->group))
+        return; // the partner answers
     handle(worker, session, plain, size);
 }
 

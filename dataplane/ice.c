@@ -1,4 +1,5 @@
 #include "ice.h"
+#include "failover.h"
 
 // The way back is the way it came: no neighbour table to consult or to poison, since the address
 // is taken only from an authenticated check.
@@ -36,6 +37,8 @@ static void tell_path(struct worker *worker, const struct session *session,
         .head = {.type = MSG_SESSION_PATH, .length = sizeof(message), .id = session->id},
         .remote = parsed->src,
         .local = parsed->dst};
+    // The template begins with the next hop's link address.
+    memcpy(message.mac, tables_sender(&worker->tables, session)->frame.bytes, sizeof(message.mac));
     channel_send(worker->dp->channel, worker->lane, &message);
 }
 
@@ -84,6 +87,13 @@ void ice_input(struct worker *worker, const uint8_t *frame, const struct parsed 
     uint8_t path = tables_validate_path(&worker->tables, session, &parsed->src, worker->now_ns);
     // The first valid pair serves until the client nominates one (RFC 8445 7.3.1.5).
     struct sender *sender = tables_sender(&worker->tables, session);
+    bool ours = failover_active(worker, sender->group);
+    // A standby knows the way that the partner uses, and keeps to it.
+    if (!ours && session->adopted) {
+        respond(worker, &back, &msg, &parsed->src, &session->stun, 0);
+        worker_count(worker, COUNT_stun_checks, 1);
+        return;
+    }
     bool first = sender->frame.length == 0;
     if (first || (msg.use_candidate && path != session->path) || path == session->path) {
         bool moved = first || path != session->path;

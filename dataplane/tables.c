@@ -110,7 +110,7 @@ static int make_track(const struct tables *tables, struct track *track)
     track->viewers = NULL;
     track->viewer_count = track->viewer_room = 0;
     // Also where the publisher is elsewhere: it may come back to this worker.
-    track->gaps = calloc(MSG_MAX_LAYERS, sizeof(*track->gaps));
+    track->gaps = calloc(GAPS_TRUNK + 1, sizeof(*track->gaps));
     memset(track->maps, 0, sizeof(track->maps));
     int rc = cache_init(&track->ring, tables->cache_min, tables->cache_max, tables->cache_span_ns,
                         release_mbuf);
@@ -410,6 +410,9 @@ struct stream *tables_open_stream(struct tables *tables, const struct msg_stream
     stream->publisher = MAP_NONE;
     stream->source_worker = open->source_worker;
     stream->tracks = open->tracks;
+    stream->trunk_id = open->trunk_id;
+    stream->group = open->group;
+    stream->peers = open->peers;
     tables->streams[slot] = stream;
     tables->stream_count++;
     for (int i = 0; i < open->tracks; i++) {
@@ -429,6 +432,9 @@ struct stream *tables_open_stream(struct tables *tables, const struct msg_stream
 
 void tables_update_stream(struct stream *stream, const struct msg_stream_open *open)
 {
+    stream->trunk_id = open->trunk_id;
+    stream->group = open->group;
+    stream->peers = open->peers;
     if (stream->source_worker != open->source_worker) {
         stream->source_worker = open->source_worker;
         tables_reset_source(stream);
@@ -456,7 +462,7 @@ void tables_reset_source(struct stream *stream)
             track->layers[l].media.ssrc = track->config.layer[l].ssrc;
             track->layers[l].rtx.ssrc = track->config.layer[l].rtx_ssrc;
         }
-        memset(track->gaps, 0, MSG_MAX_LAYERS * sizeof(*track->gaps));
+        memset(track->gaps, 0, (GAPS_TRUNK + 1) * sizeof(*track->gaps));
     }
     memset(stream->rtcp_source, 0, sizeof(stream->rtcp_source));
     explicit_bzero(&stream->rx, sizeof(stream->rx));

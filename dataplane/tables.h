@@ -21,6 +21,7 @@
 #define SESSION_RTCP_SOURCES 4 // SSRCs that a viewer's RTCP may come from
 #define STREAM_RTCP_SOURCES 16 // and a publisher's
 #define SUB_NONE UINT32_MAX
+#define GAPS_TRUNK MSG_MAX_LAYERS
 #define TRACK_MAPS 8 // different header-extension numberings among a track's viewers
 #define INDEX_MASK ((UINT64_C(1) << 48) - 1) // SRTP's packet index, RFC 3711 3.3.1
 
@@ -60,6 +61,7 @@ _Static_assert(sizeof(struct sub) == ABI_CACHE_LINE, "one line per viewer and tr
 struct sender {
     _Alignas(ABI_CACHE_LINE) struct frame_template frame; // length 0: no path yet
     bool keyed;                                           // tx holds keys
+    uint8_t group;                                        // protection group; 0: none
     struct sub sub[MSG_MAX_TRACKS];
     struct protect_tx tx;
     uint8_t pad[ABI_CACHE_LINE];
@@ -86,6 +88,11 @@ struct session {
     uint32_t rtcp_index; // next SRTCP index
     uint32_t ssrc;       // of our RTCP towards a publisher; random
     bool media_told, dead_told;
+    bool adopted;                       // the path is the one that the partner told us
+    uint32_t term;                      // of the group, when the numbers below were last moved
+    uint64_t rtx_limit[MSG_MAX_TRACKS]; // RTX indexes below it are ours to use; group 0: no limit
+    uint64_t rtx_asked[MSG_MAX_TRACKS]; // limit that the partner was told and has not confirmed
+    uint64_t kept_alive_ns;
     uint8_t fir_seq; // last FIR command seen
     uint32_t rtt_us;
     uint32_t bitrate;
@@ -146,16 +153,20 @@ struct track {
     uint32_t last_timestamp; // of the newest packet
     uint64_t last_ns;
     bool key_wanted; // a viewer waits for a key frame
+    uint64_t trunk_key_asked_ns;
 
     // Source worker only.
     struct layer layers[MSG_MAX_LAYERS];
-    struct gaps *gaps;  // one per layer
+    struct gaps *gaps;  // one per layer, and GAPS_TRUNK by the track's own index
     uint8_t layer;      // that feeds the ring
     uint8_t next_layer; // wanted; taken over at its next key frame
 };
 
 struct stream {
     uint64_t id;
+    uint64_t trunk_id;  // its name on trunks; 0: on none
+    uint8_t group;      // of the publisher's session
+    uint8_t peers;      // bit p: partner p gets it while we are the source
     uint32_t publisher; // session slot on this worker; MAP_NONE: elsewhere or none
     uint8_t source_worker;
     uint8_t tracks;
@@ -169,7 +180,7 @@ struct stream {
     uint64_t packets, bytes, keyframes, keyframe_ns;
     uint64_t rate_bytes, rate_ns;
     uint32_t bitrate;
-    uint64_t report_ns, feedback_ns; // when those were last sent
+    uint64_t report_ns, feedback_ns, source_ns; // when those were last sent
 };
 
 struct tables {

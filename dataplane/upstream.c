@@ -1,4 +1,5 @@
 #include "upstream.h"
+#include "failover.h"
 #include "feedback.h"
 #include "ingest.h"
 #include "rtcp.h"
@@ -177,7 +178,7 @@ void upstream_tick(struct worker *worker, struct stream *stream)
     if (stream->publisher == MAP_NONE)
         return;
     struct session *session = &worker->tables.sessions[stream->publisher];
-    if (session->state != SESSION_KEYED)
+    if (session->state != SESSION_KEYED || !failover_active(worker, stream->group))
         return;
     ask_now(worker, stream, session);
     if (worker->now_ns - stream->feedback_ns >= FEEDBACK_INTERVAL_NS) {

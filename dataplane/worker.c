@@ -1,11 +1,13 @@
 // The order of the stages, and nothing else. A packet's way is one read downward from worker_turn.
 #include "worker.h"
 #include "control.h"
+#include "failover.h"
 #include "fanout.h"
 #include "feedback.h"
 #include "ice.h"
 #include "ingest.h"
 #include "telemetry.h"
+#include "trunk.h"
 #include "upstream.h"
 #include <rte_cycles.h>
 #include <rte_ethdev.h>
@@ -134,113 +136,6 @@ static void forward(struct worker *worker, const struct stream *stream, struct r
     }
 }
 
-static void fan_out_waiting(struct worker *worker);
-
-static void take_media(struct worker *worker, struct session *session, const uint8_t *payload,
-                       const struct parsed *parsed)
-{
-    uint64_t heard = session->heard_ns;
-    if (parsed->class == CLASS_RTCP) {
-        feedback_rtcp(worker, session, payload, parsed->length);
-    } else if (session->state != SESSION_KEYED) {
-        worker_drop(worker, DROP_rtp_no_keys);
-    } else if (session->role != ROLE_PUBLISH) {
-        worker_drop(worker, DROP_rtp_from_viewer);
-    } else {
-        struct rte_mbuf *m = ingest_rtp(worker, session, payload, parsed->length);
-        if (m) {
-            forward(worker, tables_stream(&worker->tables, session->stream), m);
-            worker->media[worker->media_count++] = m;
-            if (worker->media_count == RTE_DIM(worker->media))
-                fan_out_waiting(worker);
-        }
-    }
-    if (!session->media_told && session->heard_ns != heard)
-        tell_media(worker, session);
-}
-
-// Ours by address, then to the worker that owns the UDP port. True if it is this one.
-static bool is_for_me(struct worker *worker, const struct parsed *parsed, struct rte_mbuf *m,
-                      bool *taken)
-{
-    const struct abi_config *config = worker->dp->config;
-    const struct abi_addr *local = parsed->family == 4 ? &config->media4 : &config->media6;
-    uint32_t owner = (uint32_t)parsed->dst.port - local->port;
-    *taken = false;
-    if (local->family != parsed->family || memcmp(local->ip, parsed->dst.ip, 16) != 0 ||
-        owner >= worker->dp->workers) {
-        worker_drop(worker, DROP_not_ours);
-        return false;
-    }
-    if (owner == worker->id)
-        return true;
-    if (rte_ring_sp_enqueue(worker->dp->worker[owner]->frames_from[worker->id], m)) {
-        worker_drop(worker, DROP_handover_full);
-    } else {
-        *taken = true;
-        worker_count(worker, COUNT_handed_over, 1);
-    }
-    return false;
-}
-
-// ARP, ND and echo: answered in place where no kernel does it. True: the mbuf is on its way.
-static bool handle_link(struct worker *worker, struct rte_mbuf *m)
-{
-    if (!worker->dp->config->own_l3) {
-        worker_drop(worker, DROP_not_ours);
-        return false;
-    }
-    size_t length = rte_pktmbuf_data_len(m);
-    size_t room = length + rte_pktmbuf_tailroom(m);
-    if (!neigh_input(&worker->self, worker->neigh, worker->now_ns, rte_pktmbuf_mtod(m, uint8_t *),
-                     &length, room))
-        return false;
-    m->data_len = (uint16_t)length;
-    m->pkt_len = m->data_len;
-    worker_send(worker, m);
-    return true;
-}
-
-// One frame. Takes the mbuf.
-static void handle_frame(struct worker *worker, struct rte_mbuf *m)
-{
-    struct parsed parsed;
-    bool taken = false;
-    uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
-    enum drop why = m->nb_segs == 1 ? parse_frame(frame, rte_pktmbuf_data_len(m),
-                                                  worker->dp->config->vlan, &parsed)
-                                    : DROP_ip_truncated;
-    if (why != PARSE_OK) {
-        worker_drop(worker, why);
-    } else if (parsed.class == CLASS_ARP || parsed.class == CLASS_ICMP ||
-               parsed.class == CLASS_ICMPV6) {
-        taken = handle_link(worker, m);
-    } else if (is_for_me(worker, &parsed, m, &taken)) {
-        const uint8_t *payload = frame + parsed.payload;
-        struct session *session;
-        switch (parsed.class) {
-        case CLASS_STUN:
-            ice_input(worker, frame, &parsed);
-            break;
-        case CLASS_DTLS:
-            pass_dtls(worker, payload, &parsed);
-            break;
-        case CLASS_RTP:
-        case CLASS_RTCP:
-            session = tables_by_remote(&worker->tables, &parsed.src);
-            if (session)
-                take_media(worker, session, payload, &parsed);
-            else
-                worker_drop(worker, DROP_rtp_no_path);
-            break;
-        default:
-            worker_drop(worker, DROP_class_unknown);
-        }
-    }
-    if (!taken)
-        rte_pktmbuf_free(m);
-}
-
 // Sends what was opened in this turn, track by track, so that a viewer's keys are fetched once for
 // all its packets of the turn. Order within a track is kept.
 static void fan_out_waiting(struct worker *worker)
@@ -264,6 +159,150 @@ static void fan_out_waiting(struct worker *worker)
     }
 }
 
+static void queue_media(struct worker *worker, struct rte_mbuf *m)
+{
+    worker->media[worker->media_count++] = m;
+    if (worker->media_count == RTE_DIM(worker->media))
+        fan_out_waiting(worker);
+}
+
+static void take_media(struct worker *worker, struct session *session, const uint8_t *payload,
+                       const struct parsed *parsed)
+{
+    uint64_t heard = session->heard_ns;
+    if (parsed->class == CLASS_RTCP) {
+        feedback_rtcp(worker, session, payload, parsed->length);
+    } else if (session->state != SESSION_KEYED) {
+        worker_drop(worker, DROP_rtp_no_keys);
+    } else if (session->role != ROLE_PUBLISH) {
+        worker_drop(worker, DROP_rtp_from_viewer);
+    } else {
+        struct rte_mbuf *m = ingest_rtp(worker, session, payload, parsed->length);
+        if (m) {
+            const struct stream *stream = tables_stream(&worker->tables, session->stream);
+            forward(worker, stream, m);
+            if (stream->peers)
+                trunk_send(worker, stream, m);
+            queue_media(worker, m);
+        }
+    }
+    if (!session->media_told && session->heard_ns != heard)
+        tell_media(worker, session);
+}
+
+// A packet from a partner's trunk goes the way of one that was opened here. False: from nobody.
+static bool take_trunk(struct worker *worker, const uint8_t *payload, const struct parsed *parsed)
+{
+    struct rte_mbuf *m;
+    if (!trunk_input(worker, payload, parsed, &m))
+        return false;
+    if (m) {
+        forward(worker, tables_stream(&worker->tables, media_meta(m)->stream), m);
+        queue_media(worker, m);
+    }
+    return true;
+}
+
+// Failure detection is worker 0's. True: the mbuf is on its way there.
+static bool handle_bfd(struct worker *worker, struct rte_mbuf *m, const struct parsed *parsed)
+{
+    if (worker->id == 0) {
+        failover_bfd(worker, rte_pktmbuf_mtod(m, const uint8_t *), parsed);
+        return false;
+    }
+    if (rte_ring_sp_enqueue(worker->dp->worker[0]->frames_from[worker->id], m)) {
+        worker_drop(worker, DROP_handover_full);
+        return false;
+    }
+    return true;
+}
+
+// Ours by address, then to the worker that owns the UDP port. True if it is this one.
+static bool is_for_me(struct worker *worker, const struct parsed *parsed, struct rte_mbuf *m,
+                      bool *taken)
+{
+    const struct abi_config *config = worker->dp->config;
+    const struct abi_addr *local = parsed->family == 4 ? &config->media4 : &config->media6;
+    uint32_t owner = (uint32_t)parsed->dst.port - local->port;
+    *taken = false;
+    bool ours = (local->family == parsed->family && memcmp(local->ip, parsed->dst.ip, 16) == 0) ||
+                failover_taken(worker, &parsed->dst);
+    if (!ours || owner >= worker->dp->workers) {
+        worker_drop(worker, DROP_not_ours);
+        return false;
+    }
+    if (owner == worker->id)
+        return true;
+    if (rte_ring_sp_enqueue(worker->dp->worker[owner]->frames_from[worker->id], m)) {
+        worker_drop(worker, DROP_handover_full);
+    } else {
+        *taken = true;
+        worker_count(worker, COUNT_handed_over, 1);
+    }
+    return false;
+}
+
+// ARP, ND and echo: answered in place where no kernel does it. True: the mbuf is on its way.
+static bool handle_link(struct worker *worker, struct rte_mbuf *m)
+{
+    if (!worker->dp->config->own_l3) {
+        worker_drop(worker, DROP_not_ours);
+        return false;
+    }
+    size_t length = rte_pktmbuf_data_len(m);
+    size_t room = length + rte_pktmbuf_tailroom(m);
+    uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
+    if (!neigh_input(&worker->self, worker->neigh, worker->now_ns, frame, &length, room) &&
+        !failover_neighbor(worker, frame, &length, room))
+        return false;
+    m->data_len = (uint16_t)length;
+    m->pkt_len = m->data_len;
+    worker_send(worker, m);
+    return true;
+}
+
+// One frame. Takes the mbuf.
+static void handle_frame(struct worker *worker, struct rte_mbuf *m)
+{
+    struct parsed parsed;
+    bool taken = false;
+    uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
+    enum drop why = m->nb_segs == 1 ? parse_frame(frame, rte_pktmbuf_data_len(m),
+                                                  worker->dp->config->vlan, &parsed)
+                                    : DROP_ip_truncated;
+    if (why != PARSE_OK) {
+        worker_drop(worker, why);
+    } else if (parsed.class == CLASS_ARP || parsed.class == CLASS_ICMP ||
+               parsed.class == CLASS_ICMPV6) {
+        taken = handle_link(worker, m);
+    } else if (parsed.class == CLASS_BFD) {
+        taken = handle_bfd(worker, m, &parsed);
+    } else if (is_for_me(worker, &parsed, m, &taken)) {
+        const uint8_t *payload = frame + parsed.payload;
+        struct session *session;
+        switch (parsed.class) {
+        case CLASS_STUN:
+            ice_input(worker, frame, &parsed);
+            break;
+        case CLASS_DTLS:
+            pass_dtls(worker, payload, &parsed);
+            break;
+        case CLASS_RTP:
+        case CLASS_RTCP:
+            session = tables_by_remote(&worker->tables, &parsed.src);
+            if (session)
+                take_media(worker, session, payload, &parsed);
+            else if (!take_trunk(worker, payload, &parsed))
+                worker_drop(worker, DROP_rtp_no_path);
+            break;
+        default:
+            worker_drop(worker, DROP_class_unknown);
+        }
+    }
+    if (!taken)
+        rte_pktmbuf_free(m);
+}
+
 static unsigned take_mail(struct worker *worker)
 {
     unsigned total = 0;
@@ -280,9 +319,7 @@ static unsigned take_mail(struct worker *worker)
         for (unsigned i = 0; i < n; i++) {
             if (!ingest_shared(worker, mail[i]))
                 continue;
-            worker->media[worker->media_count++] = mail[i];
-            if (worker->media_count == RTE_DIM(worker->media))
-                fan_out_waiting(worker);
+            queue_media(worker, mail[i]);
         }
         total += n;
     }
@@ -306,12 +343,20 @@ static unsigned receive(struct worker *worker)
 static void sweep_session(struct worker *worker, struct session *session)
 {
     telemetry_session(worker, session);
+    uint8_t group = tables_sender(&worker->tables, session)->group;
+    if (!failover_active(worker, group)) {
+        failover_keep_alive(worker, session);
+        return;
+    }
     if (session->state == SESSION_KEYED && session->role == ROLE_PLAY) {
         feedback_report(worker, session);
         tables_want_keyframes(&worker->tables, session);
     }
     uint64_t limit = (uint64_t)worker->dp->config->session_timeout_ms * 1000000;
-    if (worker->now_ns - session->heard_ns < limit || session->dead_told)
+    uint64_t since = atomic_load_explicit(&worker->dp->active_since[group], memory_order_relaxed);
+    if (since < session->heard_ns)
+        since = session->heard_ns;
+    if (worker->now_ns - since < limit || session->dead_told)
         return;
     struct msg_session_dead message = {
         .head = {.type = MSG_SESSION_DEAD, .length = sizeof(message), .id = session->id},
@@ -362,6 +407,8 @@ static void tick_streams(struct worker *worker)
             upstream_tick(worker, stream);
         else
             pass_key_wishes(worker, stream);
+        if (stream->trunk_id && stream->source_worker == worker->id)
+            trunk_tick(worker, stream);
         for (int t = 0; t < stream->tracks; t++)
             cache_resize(&stream->track[t].ring, worker->now_ns);
     }
@@ -386,6 +433,7 @@ static void housekeep(struct worker *worker)
 
 bool worker_turn(struct worker *worker)
 {
+    failover_turn(worker);
     unsigned work = receive(worker);
     work += take_mail(worker);
     fan_out_waiting(worker);
@@ -448,7 +496,10 @@ int worker_init(struct worker *worker, struct dataplane *dp, uint32_t id, char *
         rc = tables_init(&worker->tables, config, dp->dir, id, worker->protect);
     worker->key_wanted = calloc(config->max_streams, sizeof(*worker->key_wanted));
     worker->neigh = calloc(1, sizeof(*worker->neigh));
-    if (rc == 0 && (!worker->key_wanted || !worker->neigh))
+    worker->peers = aligned_alloc(ABI_CACHE_LINE, MSG_PEERS * sizeof(*worker->peers));
+    if (worker->peers)
+        memset(worker->peers, 0, MSG_PEERS * sizeof(*worker->peers));
+    if (rc == 0 && (!worker->key_wanted || !worker->neigh || !worker->peers))
         rc = -ENOMEM;
     for (uint32_t from = 0; rc == 0 && from < dp->workers; from++) {
         if (from == id)
@@ -487,5 +538,8 @@ void worker_free(struct worker *worker)
         protect_free(worker->protect);
     free((void *)worker->key_wanted);
     free(worker->neigh);
+    if (worker->peers)
+        explicit_bzero(worker->peers, MSG_PEERS * sizeof(*worker->peers));
+    free(worker->peers);
     *worker = (struct worker){0};
 }

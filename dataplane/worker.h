@@ -5,6 +5,7 @@
 
 #include "../drivers/port.h"
 #include "abi/channel.h"
+#include "bfd.h"
 #include "burst.h"
 #include "bytes.h"
 #include "neigh.h"
@@ -15,6 +16,32 @@
 #define TX_BATCH 64
 #define MAILBOX_SIZE 1024
 
+// A partner node, as one worker talks to it.
+struct peer {
+    bool present;
+    struct abi_addr remote4, remote6; // of the partner's worker 0
+    uint16_t workers;
+    struct protect_tx tx;
+    struct protect_rx rx;
+    struct protect_source sources[ABI_MAX_WORKERS]; // one for each of the partner's workers
+    uint64_t index;                                 // next SRTP index that we send
+};
+
+// A protection group. Worker 0: wo, but for what `shared` holds.
+struct group {
+    struct msg_group config;
+    uint64_t announced_ns; // of an address that we took over
+    uint8_t announcements;
+};
+
+// BFD and liveness of one partner. Worker 0 only.
+struct watch {
+    struct bfd bfd;
+    bool present, multihop;
+    enum bfd_state told;
+    uint64_t heard_ns;
+};
+
 // What all workers share: written by the main core before they start, or atomically.
 struct dataplane {
     const struct abi_config *config;
@@ -24,6 +51,12 @@ struct dataplane {
     uint32_t workers;
     _Atomic bool stop;
     _Atomic uint32_t mode; // enum abi_mode. main core: wo
+    // Protection. Worker 0: wo.
+    _Atomic uint32_t active_groups;            // bit g: group g is ours to serve
+    _Atomic uint32_t term[MSG_GROUPS];         // of each group
+    _Atomic uint64_t active_since[MSG_GROUPS]; // CLOCK_MONOTONIC
+    _Atomic uint32_t taken;                    // bit g: the group's addresses are ours
+    _Atomic uint64_t peer_mac[MSG_PEERS];      // next hop towards the partner; 0: unknown
     struct worker *worker[ABI_MAX_WORKERS];
 };
 
@@ -51,6 +84,12 @@ struct worker {
     // Set by other workers, taken by the source worker: viewers there wait for a key frame.
     // One bit per track. Indexed by stream slot.
     _Atomic uint8_t *key_wanted;
+
+    struct peer *peers;     // MSG_PEERS
+    uint32_t active_groups; // of this turn; bit 0 always
+    struct group groups[MSG_GROUPS];
+    struct watch watches[MSG_PEERS];
+    uint64_t question_ns;
 
     uint32_t sweep; // next session slot of the housekeeping
     uint64_t sweep_ns, sweep_round_ns;

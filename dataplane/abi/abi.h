@@ -42,34 +42,34 @@ enum abi_nack_policy { ABI_NACK_ALWAYS = 1, ABI_NACK_ADAPTIVE };
 // What the dataplane needs to start. controlplane: wo, dataplane: ro.
 struct abi_config {
     char node[ABI_NAME_LEN];
-    uint32_t workers;      // 1..ABI_MAX_WORKERS
-    uint32_t max_sessions; // per worker, publishers and viewers together
-    uint32_t max_streams;  // per node
-    uint32_t idle;         // enum abi_idle
-    uint32_t crypto;       // enum abi_crypto
-    uint32_t hugepages;    // 0: run without (--no-huge)
-    int32_t main_core;     // CPU of the main core; -1: not pinned
+    uint32_t workers;               // 1..ABI_MAX_WORKERS
+    uint32_t max_sessions;          // per worker, publishers and viewers together
+    uint32_t max_streams;           // per node
+    uint32_t idle;                  // enum abi_idle
+    uint32_t crypto;                // enum abi_crypto
+    uint32_t hugepages;             // 0: run without (--no-huge)
+    int32_t main_core;              // CPU of the main core; -1: not pinned
     int32_t cores[ABI_MAX_WORKERS]; // CPU of each worker; -1: not pinned
 
-    uint32_t port_kind; // enum abi_port_kind
-    char device[128];   // interface, PCI address or file names
-    uint8_t mac[6];     // all zero: the device's own
-    uint16_t vlan;      // 0: untagged
-    uint16_t mtu;       // bytes of IP packet, 1280..9000
-    uint16_t own_l3;    // 1: no kernel answers ARP, ND and echo for our addresses, so we do
-    struct abi_addr media4; // local address; port is worker 0's UDP port, worker w adds w
-    struct abi_addr media6; // family 0: none
+    uint32_t port_kind;       // enum abi_port_kind
+    char device[128];         // interface, PCI address or file names
+    uint8_t mac[6];           // all zero: the device's own
+    uint16_t vlan;            // 0: untagged
+    uint16_t mtu;             // bytes of IP packet, 1280..9000
+    uint16_t own_l3;          // 1: no kernel answers ARP, ND and echo for our addresses, so we do
+    struct abi_addr media4;   // local address; port is worker 0's UDP port, worker w adds w
+    struct abi_addr media6;   // family 0: none
     uint8_t prefix4, prefix6; // prefix lengths of the on-link subnets
     uint8_t pad[2];
     struct abi_addr gateway4, gateway6; // family 0: none
 
-    uint32_t rx_mbufs;    // mbufs per worker for what arrives
-    uint32_t tx_mbufs;    // mbufs per worker for what leaves
-    uint32_t cache_mbufs; // mbufs per worker for packet rings
-    uint32_t nack_policy; // enum abi_nack_policy
-    uint32_t cache_ms;    // milliseconds of a stream that its ring holds, 200..5000
+    uint32_t rx_mbufs;           // mbufs per worker for what arrives
+    uint32_t tx_mbufs;           // mbufs per worker for what leaves
+    uint32_t cache_mbufs;        // mbufs per worker for packet rings
+    uint32_t nack_policy;        // enum abi_nack_policy
+    uint32_t cache_ms;           // milliseconds of a stream that its ring holds, 200..5000
     uint32_t session_timeout_ms; // without a check, SRTP or SRTCP from the client: RFC 7675, 30000
-    uint32_t bfd; // 1: UDP ports 3784 and 4784 of our addresses are ours too
+    uint32_t bfd;                // 1: UDP ports 3784 and 4784 of our addresses are ours too
     // A partner's media addresses, which we may take over; family 0: none.
     struct abi_addr take4, take6;
     uint32_t reserved[5];

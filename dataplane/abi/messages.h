@@ -81,8 +81,7 @@ enum srtp_profile {
     X(RID, "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id")                                        \
     X(REPAIRED_RID, "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id")                      \
     X(ABS_SEND_TIME, "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time")                 \
-    X(TRANSPORT_CC,                                                                                \
-      "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01")                 \
+    X(TRANSPORT_CC, "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01")   \
     X(AUDIO_LEVEL, "urn:ietf:params:rtp-hdrext:ssrc-audio-level")                                  \
     X(VIDEO_ORIENTATION, "urn:3gpp:video-orientation")                                             \
     X(PLAYOUT_DELAY, "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay")                 \
@@ -103,8 +102,8 @@ enum hdrext {
 enum track_feedback { FB_NACK = 1, FB_PLI = 2, FB_FIR = 4, FB_TRANSPORT_CC = 8, FB_REMB = 16 };
 
 struct msg_layer {
-    uint32_t ssrc;     // publisher: 0 is "learn from mid, rid or payload type"; viewer: ours to send
-    uint32_t rtx_ssrc; // 0: no RTX, or learn
+    uint32_t ssrc; // publisher: 0 is "learn from mid, rid or payload type"; viewer: ours to send
+    uint32_t rtx_ssrc;     // 0: no RTX, or learn
     char rid[MSG_MID_LEN]; // "" without simulcast
 };
 
@@ -158,7 +157,7 @@ struct msg_session_open {
 
 struct msg_session_keys {
     struct msg_head head;
-    uint16_t profile;          // enum srtp_profile
+    uint16_t profile;            // enum srtp_profile
     uint8_t local[MSG_KEY_MAX];  // master key, then master salt, of what we send
     uint8_t remote[MSG_KEY_MAX]; // the same of what we receive
 };
@@ -197,7 +196,8 @@ struct msg_stream_close {
 
 struct msg_stream_forward {
     struct msg_head head;
-    uint32_t workers; // bit w: worker w serves viewers of this stream; the source's own bit is ignored
+    uint32_t
+        workers; // bit w: worker w serves viewers of this stream; the source's own bit is ignored
     uint32_t pad;
 };
 
@@ -219,7 +219,12 @@ struct msg_session_media {
     struct msg_head head;
 };
 
-enum msg_dead_reason { DEAD_TIMEOUT = 1, DEAD_REFUSED_MODE, DEAD_REFUSED_SLOT, DEAD_REFUSED_INVALID };
+enum msg_dead_reason {
+    DEAD_TIMEOUT = 1,
+    DEAD_REFUSED_MODE,
+    DEAD_REFUSED_SLOT,
+    DEAD_REFUSED_INVALID
+};
 
 struct msg_session_dead {
     struct msg_head head;
@@ -269,15 +274,15 @@ struct msg_group {
     uint8_t role;         // enum group_role: what this node is to do now
     uint8_t takeover;     // 1: a standby takes over when BFD says that the partner is down
     uint8_t pad;
-    struct abi_addr take4, take6; // the partner's media addresses, taken over with its sessions on a
-                                  // shared subnet; family 0: leave them alone
+    struct abi_addr take4, take6; // the partner's media addresses, taken over with its sessions on
+                                  // a shared subnet; family 0: leave them alone
 };
 
 // One viewer's numbers: with them a partner writes the same bytes under the same index.
 struct msg_numbers {
-    uint64_t delta[MSG_MAX_TRACKS]; // our index = the track's index + delta, mod 2^48
+    uint64_t delta[MSG_MAX_TRACKS];     // our index = the track's index + delta, mod 2^48
     uint64_t rtx_limit[MSG_MAX_TRACKS]; // RTX indexes below this may have been used
-    uint8_t numbered; // bit t: delta[t] is set
+    uint8_t numbered;                   // bit t: delta[t] is set
     uint8_t pad[7];
 };
 

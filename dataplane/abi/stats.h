@@ -41,7 +41,14 @@
     X(handover_full, "packet for another worker whose mailbox was full")                           \
     X(too_big, "packet larger than the MTU after our headers")                                     \
     X(no_neighbor, "packet whose next hop's link address is unknown")                              \
-    X(message_invalid, "channel message that failed validation")
+    X(message_invalid, "channel message that failed validation")                                   \
+    X(bfd_unknown, "BFD packet from nobody we know")                                               \
+    X(bfd_malformed, "BFD packet that breaks RFC 5880, or of another session")                     \
+    X(bfd_ttl, "BFD packet that came from farther than it may (RFC 5881 5)")                       \
+    X(bfd_auth, "BFD packet whose authentication is wrong, missing or replayed")                   \
+    X(trunk_auth, "trunk packet with a wrong authentication tag")                                  \
+    X(trunk_replay, "trunk packet seen before")                                                    \
+    X(trunk_malformed, "trunk record that makes no sense, or of a stream that we do not serve")
 
 enum drop {
 #define X(name, help) DROP_##name,
@@ -107,12 +114,12 @@ struct stats_port {
 
 // One session's figures, copied by its worker about once a second. Indexed by worker and slot.
 struct stats_session {
-    _Alignas(ABI_CACHE_LINE) uint64_t id; // 0: slot is free
+    _Alignas(ABI_CACHE_LINE) uint64_t id;                  // 0: slot is free
     uint64_t packets_in, bytes_in, packets_out, bytes_out; // media, on the wire without IP
-    uint64_t lost;      // publisher: packets that never came; viewer: its own report (RFC 3550)
-    uint64_t nacks;     // packets asked for by this client
-    uint64_t resent;    // packets sent again to this client
-    uint64_t plis;      // key frames asked for by this client
+    uint64_t lost;          // publisher: packets that never came; viewer: its own report (RFC 3550)
+    uint64_t nacks;         // packets asked for by this client
+    uint64_t resent;        // packets sent again to this client
+    uint64_t plis;          // key frames asked for by this client
     uint64_t last_heard_ns; // CLOCK_MONOTONIC
     uint32_t rtt_us;        // 0: unknown
     uint32_t jitter_us;     // as reported or computed for the video track, else audio

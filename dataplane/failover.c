@@ -1,0 +1,396 @@
+#include "failover.h"
+#include "trunk.h"
+#include <rte_random.h>
+
+#define QUESTION_NS 100000000    // how often neighbours are asked, where no kernel does it
+#define KEEP_ALIVE_NS 4000000000 // browsers forget a pair after 30 s; measured: 5 s is enough
+#define ANNOUNCEMENTS 3          // of an address taken over
+#define ANNOUNCEMENT_NS 100000000
+#define RTX_LEASE 4096u // RTX numbers that are asked for at a time
+#define RTX_MARGIN 1024u
+// Numbers of SRTCP: the term above, a count below. A node's term is never its partner's.
+#define TERM_SHIFT 24
+#define BFD_SOURCE_PORT 49152 // RFC 5881 section 4
+#define BROADCAST UINT64_C(0xffffffffffff)
+
+static uint64_t mac_word(const uint8_t mac[6])
+{
+    uint64_t word = 0;
+    memcpy(&word, mac, 6);
+    return word;
+}
+
+static void tell_peer(struct worker *worker, uint8_t number, uint64_t detect_ns)
+{
+    const struct watch *watch = &worker->watches[number];
+    struct msg_peer_state message = {
+        .head = {.type = MSG_PEER_STATE, .length = sizeof(message), .id = number + 1u},
+        .state = watch->bfd.state,
+        .diag = watch->bfd.diag,
+        .detect_ns = detect_ns};
+    channel_send(worker->dp->channel, worker->lane, &message);
+}
+
+static void set_active(struct dataplane *dp, uint8_t group, uint32_t term, bool active,
+                       uint64_t now_ns)
+{
+    uint32_t bit = 1u << group;
+    atomic_store_explicit(&dp->term[group], term, memory_order_relaxed);
+    atomic_store_explicit(&dp->active_since[group], now_ns, memory_order_relaxed);
+    if (active)
+        atomic_fetch_or_explicit(&dp->active_groups, bit, memory_order_release);
+    else
+        atomic_fetch_and_explicit(&dp->active_groups, ~bit, memory_order_release);
+}
+
+static bool has_addresses(const struct msg_group *config)
+{
+    return config->take4.family || config->take6.family;
+}
+
+void failover_group(struct worker *worker, const struct msg_group *message)
+{
+    uint8_t number = (uint8_t)message->head.id;
+    struct dataplane *dp = worker->dp;
+    if (worker->id != 0)
+        return;
+    struct group *group = &worker->groups[number];
+    // Older than what failure detection has decided since.
+    if (message->term < atomic_load_explicit(&dp->term[number], memory_order_relaxed))
+        return;
+    bool active = message->role == GROUP_ACTIVE;
+    bool home = !has_addresses(message); // our own addresses need no taking
+    group->config = *message;
+    group->announcements = active ? ANNOUNCEMENTS : 0;
+    if (active && !home)
+        atomic_fetch_or(&dp->taken, 1u << number);
+    else
+        atomic_fetch_and(&dp->taken, ~(1u << number));
+    set_active(dp, number, message->term, active, worker->now_ns);
+}
+
+// The partner is gone: what it served is ours from the next packet on.
+static void take_over(struct worker *worker, uint8_t peer)
+{
+    struct dataplane *dp = worker->dp;
+    for (uint8_t g = 1; g < MSG_GROUPS; g++) {
+        struct group *group = &worker->groups[g];
+        if (!group->config.takeover || group->config.peer != peer ||
+            (atomic_load(&dp->active_groups) >> g & 1))
+            continue;
+        uint64_t start = rte_rdtsc();
+        uint32_t term = atomic_load(&dp->term[g]) + 1;
+        set_active(dp, g, term, true, worker->now_ns);
+        if (has_addresses(&group->config)) {
+            atomic_fetch_or(&dp->taken, 1u << g);
+            group->announcements = ANNOUNCEMENTS;
+            group->announced_ns = 0;
+        }
+        uint64_t cycles = rte_rdtsc() - start;
+        struct msg_group_state message = {
+            .head = {.type = MSG_GROUP_STATE, .length = sizeof(message), .id = g},
+            .term = term,
+            .role = GROUP_ACTIVE,
+            .switch_ns = cycles * 1000000000 / rte_get_tsc_hz()};
+        channel_send(dp->channel, worker->lane, &message);
+    }
+}
+
+static void watch_peer(struct worker *worker, uint8_t number, const struct msg_peer *message)
+{
+    struct watch *watch = &worker->watches[number];
+    struct bfd_config config = {.my_discriminator = 0x686c0000u | number,
+                                .min_tx_us = message->bfd_tx_us,
+                                .min_rx_us = message->bfd_rx_us,
+                                .multiplier = message->bfd_multiplier,
+                                .min_ttl = message->multihop ? 1 : 255,
+                                .key_id = 1,
+                                .key_length = message->bfd_key_length};
+    memcpy(config.key, message->bfd_key, sizeof(config.key));
+    if (!message->present) {
+        watch->present = false;
+        return;
+    }
+    // New trunk keys alone must not look like a failure.
+    if (watch->present && memcmp(&config, &watch->bfd.config, sizeof(config)) == 0)
+        return;
+    watch->present = true;
+    watch->multihop = message->multihop;
+    watch->told = BFD_DOWN;
+    bfd_init(&watch->bfd, &config, rte_rand(), worker->now_ns);
+}
+
+void failover_peer(struct worker *worker, const struct msg_peer *message)
+{
+    uint8_t number = (uint8_t)(message->head.id - 1);
+    trunk_set_peer(worker, number, message);
+    if (worker->id == 0)
+        watch_peer(worker, number, message);
+}
+
+static const struct abi_addr *local_like(const struct worker *worker, const struct abi_addr *remote)
+{
+    return remote->family == 4 ? &worker->dp->config->media4 : &worker->dp->config->media6;
+}
+
+void failover_bfd(struct worker *worker, const uint8_t *frame, const struct parsed *parsed)
+{
+    const uint8_t *payload = frame + parsed->payload;
+    uint32_t wanted = bfd_your_discriminator(payload, parsed->length);
+    for (uint8_t p = 0; p < MSG_PEERS; p++) {
+        struct watch *watch = &worker->watches[p];
+        const struct peer *peer = &worker->peers[p];
+        const struct abi_addr *remote = parsed->src.family == 4 ? &peer->remote4 : &peer->remote6;
+        if (!watch->present || remote->family != parsed->src.family ||
+            memcmp(remote->ip, parsed->src.ip, sizeof(remote->ip)) != 0 ||
+            (wanted && wanted != watch->bfd.config.my_discriminator))
+            continue;
+        enum bfd_verdict verdict =
+            bfd_receive(&watch->bfd, payload, parsed->length, parsed->ttl, worker->now_ns);
+        if (verdict != BFD_TAKEN)
+            worker_drop(worker, verdict == BFD_WRONG_TTL   ? DROP_bfd_ttl
+                                : verdict == BFD_WRONG_KEY ? DROP_bfd_auth
+                                                           : DROP_bfd_malformed);
+        else if (!worker->dp->config->own_l3)
+            atomic_store(&worker->dp->peer_mac[p], mac_word(frame + 6));
+        return;
+    }
+    worker_drop(worker, DROP_bfd_unknown);
+}
+
+// The next hop towards a partner: by ARP or ND of our own, or learnt from its BFD packets; until
+// then everybody on the link is addressed, for a partner that shares it.
+static void resolve_peers(struct worker *worker)
+{
+    for (uint8_t p = 0; p < MSG_PEERS; p++) {
+        const struct peer *peer = &worker->peers[p];
+        const struct abi_addr *remote = peer->remote4.family ? &peer->remote4 : &peer->remote6;
+        uint8_t mac[6];
+        if (!peer->present || !worker->dp->config->own_l3)
+            continue;
+        if (neigh_next_hop(&worker->self, worker->neigh, worker->now_ns, remote->ip, remote->family,
+                           mac) == 0)
+            atomic_store(&worker->dp->peer_mac[p], mac_word(mac));
+    }
+}
+
+static void send_frame(struct worker *worker, const uint8_t *frame, size_t length)
+{
+    struct rte_mbuf *m = rte_pktmbuf_alloc(worker->pools.tx);
+    if (!m) {
+        worker_drop(worker, DROP_no_mbuf);
+        return;
+    }
+    memcpy(rte_pktmbuf_append(m, (uint16_t)length), frame, length);
+    worker_send(worker, m);
+}
+
+static void ask_neighbors(struct worker *worker)
+{
+    uint8_t frame[NEIGH_FRAME_MAX];
+    size_t length;
+    if (!worker->dp->config->own_l3 || worker->now_ns - worker->question_ns < QUESTION_NS)
+        return;
+    worker->question_ns = worker->now_ns;
+    resolve_peers(worker);
+    while ((length =
+                neigh_question(&worker->self, worker->neigh, worker->now_ns, frame, sizeof(frame))))
+        send_frame(worker, frame, length);
+}
+
+static void send_bfd(struct worker *worker, uint8_t number)
+{
+    struct watch *watch = &worker->watches[number];
+    const struct peer *peer = &worker->peers[number];
+    uint8_t packet[BFD_PACKET_MAX], buffer[FRAME_HEADERS_MAX + BFD_PACKET_MAX];
+    size_t size = bfd_transmit(&watch->bfd, worker->now_ns, packet);
+    if (!size)
+        return;
+    struct frame_path path = {.vlan = worker->dp->config->vlan, .ttl = 255, .dscp = 48};
+    path.dst = peer->remote4.family ? peer->remote4 : peer->remote6;
+    path.src = *local_like(worker, &path.dst);
+    path.src.port = BFD_SOURCE_PORT + number;
+    path.dst.port = watch->multihop ? UDP_PORT_BFD_MULTIHOP : UDP_PORT_BFD;
+    uint64_t mac = atomic_load(&worker->dp->peer_mac[number]);
+    if (!mac)
+        mac = BROADCAST;
+    memcpy(path.dst_mac, &mac, 6);
+    memcpy(path.src_mac, &worker->dp->port.mac, 6);
+    struct frame_template t;
+    frame_template_init(&t, &path);
+    memcpy(buffer + t.length, packet, size);
+    frame_write(&t, buffer, size, FRAME_OFFLOAD_NONE);
+    send_frame(worker, buffer, t.length + size);
+}
+
+static void watch_turn(struct worker *worker, uint8_t number)
+{
+    struct watch *watch = &worker->watches[number];
+    uint64_t heard = watch->bfd.heard_ns;
+    bfd_expire(&watch->bfd, worker->now_ns);
+    if (watch->bfd.state != watch->told) {
+        bool down = watch->told == BFD_UP;
+        // A partner that goes down on purpose hands over in another way.
+        if (down && watch->bfd.remote_state != BFD_ADMIN_DOWN)
+            take_over(worker, number);
+        watch->told = watch->bfd.state;
+        tell_peer(worker, number, down ? worker->now_ns - heard : 0);
+    }
+    send_bfd(worker, number);
+}
+
+// Makes the neighbourhood send to us what it sent to the partner.
+static void announce(struct worker *worker, struct group *group)
+{
+    const struct abi_addr *addresses[] = {&group->config.take4, &group->config.take6};
+    uint8_t frame[NEIGH_FRAME_MAX];
+    if (worker->now_ns - group->announced_ns < ANNOUNCEMENT_NS)
+        return;
+    group->announced_ns = worker->now_ns;
+    group->announcements--;
+    for (int i = 0; i < 2; i++) {
+        // Home again: our own addresses, which the partner had taken.
+        const struct abi_addr *own = has_addresses(&group->config) ? addresses[i]
+                                     : i == 0                      ? &worker->dp->config->media4
+                                                                   : &worker->dp->config->media6;
+        size_t length =
+            own->family ? neigh_build_announcement(&worker->self, own, frame, sizeof(frame)) : 0;
+        if (length)
+            send_frame(worker, frame, length);
+    }
+}
+
+void failover_turn(struct worker *worker)
+{
+    worker->active_groups =
+        atomic_load_explicit(&worker->dp->active_groups, memory_order_acquire) | 1;
+    if (worker->id != 0)
+        return;
+    ask_neighbors(worker);
+    for (uint8_t p = 0; p < MSG_PEERS; p++)
+        if (worker->watches[p].present)
+            watch_turn(worker, p);
+    for (uint8_t g = 1; g < MSG_GROUPS; g++)
+        if (worker->groups[g].announcements)
+            announce(worker, &worker->groups[g]);
+}
+
+void failover_enter_term(struct worker *worker, struct session *session)
+{
+    struct sender *sender = tables_sender(&worker->tables, session);
+    uint32_t term = atomic_load_explicit(&worker->dp->term[sender->group], memory_order_relaxed);
+    if (sender->group == 0 || session->term == term)
+        return;
+    session->term = term;
+    session->rtcp_index = (term & 0x7f) << TERM_SHIFT | 1;
+    for (int t = 0; t < MSG_MAX_TRACKS; t++)
+        if (sender->sub[t].rtx_index < session->rtx_limit[t])
+            sender->sub[t].rtx_index = session->rtx_limit[t];
+}
+
+void failover_tell_numbers(struct worker *worker, const struct session *session)
+{
+    const struct sender *sender = tables_sender(&worker->tables, session);
+    struct msg_session_numbers message = {
+        .head = {.type = MSG_SESSION_NUMBERS, .length = sizeof(message), .id = session->id}};
+    for (int t = 0; t < session->tracks; t++) {
+        const struct sub *sub = &sender->sub[t];
+        if (!sub->numbered)
+            continue;
+        message.numbers.numbered |= (uint8_t)(1u << t);
+        message.numbers.delta[t] = sub->delta;
+        message.numbers.rtx_limit[t] = session->rtx_asked[t] & INDEX_MASK;
+    }
+    channel_send(worker->dp->channel, worker->lane, &message);
+}
+
+bool failover_lease_rtx(struct worker *worker, struct session *session, uint8_t track)
+{
+    struct sender *sender = tables_sender(&worker->tables, session);
+    if (sender->group == 0)
+        return true;
+    failover_enter_term(worker, session);
+    uint64_t next = sender->sub[track].rtx_index;
+    if (next + RTX_MARGIN >= session->rtx_limit[track] &&
+        session->rtx_asked[track] <= session->rtx_limit[track]) {
+        session->rtx_asked[track] = next + RTX_LEASE;
+        failover_tell_numbers(worker, session);
+    }
+    return next < session->rtx_limit[track];
+}
+
+void failover_adopt(struct worker *worker, const struct msg_session_adopt *message)
+{
+    struct session *session = tables_session(&worker->tables, message->head.id);
+    if (!session)
+        return;
+    struct sender *sender = tables_sender(&worker->tables, session);
+    bool home = failover_active(worker, sender->group);
+    for (int t = 0; t < session->tracks; t++) {
+        struct sub *sub = &sender->sub[t];
+        // At home this confirms that the partner knows the limit; at the partner it is the limit.
+        if (message->numbers.rtx_limit[t] > session->rtx_limit[t])
+            session->rtx_limit[t] = message->numbers.rtx_limit[t];
+        if (home || !(message->numbers.numbered & 1u << t))
+            continue;
+        sub->delta = message->numbers.delta[t];
+        sub->numbered = true;
+        sub->keyed = true;
+    }
+    if (home || !message->remote.family)
+        return;
+    struct frame_path path = {
+        .vlan = worker->dp->config->vlan, .ttl = 64, .src = message->local, .dst = message->remote};
+    memcpy(path.src_mac, &worker->dp->port.mac, sizeof(path.src_mac));
+    memcpy(path.dst_mac, message->mac, sizeof(path.dst_mac));
+    frame_template_init(&sender->frame, &path);
+    session->path =
+        tables_validate_path(&worker->tables, session, &message->remote, worker->now_ns);
+    session->adopted = true;
+}
+
+void failover_keep_alive(struct worker *worker, struct session *session)
+{
+    const struct msg_ice *ice = &session->ice;
+    const struct sender *sender = tables_sender(&worker->tables, session);
+    // An adopted path is the partner's to keep.
+    if (session->adopted || !sender->frame.length ||
+        worker->now_ns - session->kept_alive_ns < KEEP_ALIVE_NS)
+        return;
+    session->kept_alive_ns = worker->now_ns;
+    char username[MSG_REMOTE_ICE_MAX + 1 + MSG_UFRAG_LEN];
+    memcpy(username, ice->remote_ufrag, ice->remote_ufrag_len);
+    username[ice->remote_ufrag_len] = ':';
+    memcpy(username + ice->remote_ufrag_len + 1, ice->ufrag, MSG_UFRAG_LEN);
+    struct stun_check check = {.username = username,
+                               .username_length = ice->remote_ufrag_len + 1u + MSG_UFRAG_LEN,
+                               .priority = 1,
+                               .role = STUN_ROLE_CONTROLLED,
+                               .tiebreaker = rte_rand()};
+    uint64_t random = rte_rand();
+    memcpy(check.id, &random, sizeof(random));
+    struct stun_key key;
+    stun_key_init(&key, ice->remote_pwd, ice->remote_pwd_len);
+    uint8_t buffer[512];
+    size_t size = stun_write_request(buffer, sizeof(buffer), &check, &key);
+    if (size)
+        worker_send_payload(worker, session, buffer, size);
+}
+
+bool failover_taken(const struct worker *worker, const struct abi_addr *local)
+{
+    const struct abi_config *config = worker->dp->config;
+    const struct abi_addr *take = local->family == 4 ? &config->take4 : &config->take6;
+    return atomic_load_explicit(&worker->dp->taken, memory_order_relaxed) &&
+           take->family == local->family && memcmp(take->ip, local->ip, sizeof(take->ip)) == 0;
+}
+
+bool failover_neighbor(struct worker *worker, uint8_t *frame, size_t *length, size_t room)
+{
+    if (!atomic_load_explicit(&worker->dp->taken, memory_order_relaxed))
+        return false;
+    struct neigh_self taken = worker->self;
+    taken.ip4 = worker->dp->config->take4;
+    taken.ip6 = worker->dp->config->take6;
+    return neigh_input(&taken, worker->neigh, worker->now_ns, frame, length, room);
+}

@@ -1,0 +1,46 @@
+// Partners and protection groups: who is alive, who sends, and what happens when that changes.
+// BFD (RFC 5880) runs on worker 0 for the whole node. A flip is one store that every worker sees at
+// its next turn, however many sessions hang off the group.
+#ifndef HITLESS_FAILOVER_H
+#define HITLESS_FAILOVER_H
+
+#include "worker.h"
+
+// Messages of the control plane. Every worker gets PEER; worker 0 alone acts on GROUP.
+void failover_peer(struct worker *worker, const struct msg_peer *message);
+void failover_group(struct worker *worker, const struct msg_group *message);
+void failover_adopt(struct worker *worker, const struct msg_session_adopt *message);
+
+// A BFD packet (worker 0). `payload` as parse_frame said.
+void failover_bfd(struct worker *worker, const uint8_t *frame, const struct parsed *parsed);
+
+// Every turn: takes the groups' state; on worker 0 also BFD, and the neighbours' questions.
+void failover_turn(struct worker *worker);
+
+// Whether the session's group is ours to serve; group 0 always is.
+static inline bool failover_active(const struct worker *worker, uint8_t group)
+{
+    return worker->active_groups >> group & 1;
+}
+
+// Brings a session's own numbers (SRTCP, RTX) beyond what its partner may have used: each term has
+// its own range. Call before one of them is used.
+void failover_enter_term(struct worker *worker, struct session *session);
+
+// Whether the track's next RTX number is ours to use. A partner must know how far we may go before
+// we go there; until it does, plain resending serves (the same bytes as before).
+bool failover_lease_rtx(struct worker *worker, struct session *session, uint8_t track);
+
+// Tells the partner's side the session's numbers, through the control plane.
+void failover_tell_numbers(struct worker *worker, const struct session *session);
+
+// Shows a standby's address to a client, every few seconds: browsers forget a silent pair.
+void failover_keep_alive(struct worker *worker, struct session *session);
+
+// Whether frames to this address are ours now: a partner's, taken over.
+bool failover_taken(const struct worker *worker, const struct abi_addr *local);
+
+// Answers for addresses taken over (ARP, ND, echo). As neigh_input.
+bool failover_neighbor(struct worker *worker, uint8_t *frame, size_t *length, size_t room);
+
+#endif
