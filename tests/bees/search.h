@@ -45,7 +45,8 @@ struct search_config {
 struct search_trial {
     uint64_t load;
     double duration_s;
-    unsigned attempt; // 1: the first at this load and length
+    bool full;        // of the length that decides
+    unsigned attempt; // 1: the first of this load and length
     enum search_verdict verdict;
 };
 
@@ -60,14 +61,11 @@ struct search_result {
 struct search {
     struct search_config config;
     struct search_result result;
-    uint64_t low;  // largest load that passed, full trial or short; 0: none
-    uint64_t high; // smallest that did not; 0: none
-    uint64_t next;
-    bool narrowing;    // the bounds are known
-    unsigned attempt;  // of `next`, 1..
-    unsigned reported; // entries of trial
-    bool waiting;      // a trial was given out and not yet reported
-    struct search_trial trial[SEARCH_TRIALS];
+    uint64_t low;      // largest load that passed, full trial or short; 0: none
+    uint64_t high;     // smallest that did not; 0: none
+    bool high_limited; // that was the generator's fault
+    bool waiting;      // the last trial was given out and not yet reported
+    struct search_trial trial[SEARCH_TRIALS]; // result.trials of them, and the one given out
 };
 
 // 0, or -EINVAL if the configuration contradicts itself.
