@@ -19,25 +19,31 @@ enum {
     PROTO_ICMPV6 = 58,
 };
 
+// Built for each width of vectors that CPUs have; the loader picks.
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__)
+#define EACH_WIDTH __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define EACH_WIDTH
+#endif
+
 // Halves of 64-bit words summed apart: carries need no handling below 2^32 words, and a step is
 // four vector instructions without a shuffle.
-uint64_t checksum_add(const void *data, size_t length, uint64_t sum)
+EACH_WIDTH uint64_t checksum_add(const void *data, size_t length, uint64_t sum)
 {
-    typedef uint64_t lanes __attribute__((vector_size(16)));
+    typedef uint64_t lanes __attribute__((vector_size(64)));
     const uint8_t *p = data;
-    lanes a = {0}, b = {0}, c = {0}, d = {0};
+    lanes low = {0}, high = {0};
+    uint64_t mine = 0;
 
-    for (; length >= 2 * sizeof(lanes); length -= 2 * sizeof(lanes), p += 2 * sizeof(lanes)) {
-        lanes first, second;
-        memcpy(&first, p, sizeof(lanes));
-        memcpy(&second, p + sizeof(lanes), sizeof(lanes));
-        a += first & UINT32_MAX;
-        b += first >> 32;
-        c += second & UINT32_MAX;
-        d += second >> 32;
+    for (; length >= sizeof(lanes); length -= sizeof(lanes), p += sizeof(lanes)) {
+        lanes words;
+        memcpy(&words, p, sizeof(lanes));
+        low += words & UINT32_MAX;
+        high += words >> 32;
     }
-    a += b + c + d;
-    uint64_t mine = a[0] + a[1];
+    low += high;
+    for (size_t i = 0; i < sizeof(lanes) / sizeof(low[0]); i++)
+        mine += low[i];
     for (; length >= 4; length -= 4, p += 4) {
         uint32_t word;
         memcpy(&word, p, 4);
