@@ -1,10 +1,10 @@
 // What a run of hitless-bees knows about its sessions, one by one and in sum: the structs that the
 // engine fills in and that the progress line, JSON, report and metrics read.
 //
-// Counters are written by the one worker thread that owns the session or the sum, and read by others
-// while the run goes on through bees_counters_add() (relaxed loads: each is right by itself).
-// Everything else is read only after the workers have ended. Times are ns of CLOCK_MONOTONIC since
-// the run began unless said otherwise.
+// Counters are written by the one worker thread that owns the session or the sum, and read by
+// others while the run goes on through bees_counters_add() (relaxed loads: each is right by
+// itself). Everything else is read only after the workers have ended. Times are ns of
+// CLOCK_MONOTONIC since the run began unless said otherwise.
 #ifndef HITLESS_BEES_H
 #define HITLESS_BEES_H
 
@@ -23,6 +23,7 @@
     X(lost, "packets that never came, not even on request")                                        \
     X(reordered, "packets that came late, but by themselves")                                      \
     X(recovered, "packets that came after they were asked for")                                    \
+    X(jumps, "sequence numbers that began anew, over 3,000 away")                                  \
     X(duplicates, "packets that came again with the same bytes")                                   \
     X(nacks, "packets asked for, each request counted")                                            \
     X(plis, "key frames asked for")                                                                \
@@ -98,8 +99,8 @@ enum bees_failure {
 const char *bees_failure_name(enum bees_failure failure); // "server_absent"
 const char *bees_failure_help(enum bees_failure failure);
 
-// Steps of joining. X(name, label). Each is the time since the session began, that is since its POST
-// was started.
+// Steps of joining. X(name, label). Each is the time since the session began, that is since its
+// POST was started.
 #define BEES_STEPS(X)                                                                              \
     X(post, "POST answered")                                                                       \
     X(ice, "ICE connected")                                                                        \
@@ -115,8 +116,8 @@ enum bees_step {
 };
 const char *bees_step_name(enum bees_step step);
 
-// Distributions of a run, all in microseconds. X(name, label, unit). `join` is the time to the first
-// packet of a viewer and to the end of DTLS of a publisher; the steps' own follow it.
+// Distributions of a run, all in microseconds. X(name, label, unit). `join` is the time to the
+// first packet of a viewer and to the end of DTLS of a publisher; the steps' own follow it.
 #define BEES_DISTRIBUTIONS(X)                                                                      \
     X(join, "time to join")                                                                        \
     X(post, "POST answered")                                                                       \
@@ -152,16 +153,16 @@ struct bees_session {
     bool ended;      // left on purpose (churn) or at the end of the run
     uint16_t status; // last HTTP status; 0: none
     uint16_t redirects;
-    uint64_t begin_ns;                 // of the run
-    uint64_t end_ns;                   // of the run
-    uint64_t step_ns[BEES_STEP_COUNT]; // since begin_ns; 0: not reached
+    uint64_t begin_ns;                  // of the run
+    uint64_t end_ns;                    // of the run
+    uint64_t step_ns[BEES_STEP_COUNT];  // since begin_ns; 0: not reached
     uint64_t max_gap_ns, max_gap_at_ns; // length, and its end since the run began
-    uint32_t gaps;                     // watch-failover: gaps over its bound
-    uint64_t away_ns;                  // watch-failover: their sum
-    uint32_t jitter_us;                // the largest of its tracks at the end
-    uint32_t rtt_us;                   // smoothed, of the pair in use
-    uint8_t paths;                     // entries of path
-    char path[BEES_PATHS_MAX][56];     // "10.0.0.1:7000", in the order of appearance
+    uint32_t gaps;                      // watch-failover: gaps over its bound
+    uint64_t away_ns;                   // watch-failover: their sum
+    uint32_t jitter_us;                 // the largest of its tracks at the end
+    uint32_t rtt_us;                    // smoothed, of the pair in use
+    uint8_t paths;                      // entries of path
+    char path[BEES_PATHS_MAX][56];      // "10.0.0.1:7000", in the order of appearance
     struct bees_counters count;
 };
 
@@ -175,9 +176,10 @@ struct bees_result {
     uint32_t connected;   // of them, that connected
     uint32_t failed;      // of them, with a failure
     uint32_t failures[BEES_FAILURE_COUNT];
-    double duration_s;     // from the first POST to the end
-    double cpu_s;          // CPU time of this process in it, user and system
-    double busiest_worker; // largest share of a core that one worker thread used, 0..1
+    uint32_t deletes, deletes_failed; // goodbyes over HTTP
+    double duration_s;                // from the first POST to the end
+    double cpu_s;                     // CPU time of this process in it, user and system
+    double busiest_worker;            // largest share of a core that one worker thread used, 0..1
     uint32_t workers;
     bool headers_only;
     bool interrupted;
