@@ -24,6 +24,8 @@ function judge(label, names, { viewers }, rate) {
     const part = viewer.fps / rate;
     ok(part > 0.9 && part < 1.1, `${who} decodes at the published rate`,
       `${viewer.fps.toFixed(1)} of ${rate.toFixed(1)} fps, ${viewer.codec}`);
+    const six = /IPv6/.test(names[i]);
+    ok(viewer.from.startsWith('[') === six, `${who} gets its media over ${six ? 'IPv6' : 'IPv4'}`, viewer.from);
     ok(viewer.energy > 0, `${who} hears sound`, `energy ${viewer.energy.toFixed(4)}`);
     ok(viewer.freezes === 0, `${who} sees no freeze`, `${viewer.freezes}, ${viewer.frozen.toFixed(2)} s`);
     ok(viewer.lost === 0, `${who} misses no packet`, `${viewer.lost} of ${viewer.packets}`);
@@ -116,8 +118,8 @@ async function gstViewer(codec, publisher) {
   const stream = `gst-${codec.toLowerCase()}`;
   const stop = await publisher(stream, codec);
   try {
-    for (const base of [base4, base6]) {
-      const viewer = start('hl-view', '/usr/bin/python3', [here('whep_gst.py'), `${base}/whep/${stream}`, '--frames', '100']);
+    for (const [netns, base] of [['hl-view', base4], ['hl-six', base6]]) {
+      const viewer = start(netns, '/usr/bin/python3', [here('whep_gst.py'), `${base}/whep/${stream}`, '--frames', '100']);
       const code = await viewer.ended;
       const last = viewer.output.trim().split('\n').at(-1);
       ok(code === 0, `webrtcbin decodes 100 frames of ${codec} over ${base === base4 ? 'IPv4' : 'IPv6'}`,
@@ -156,7 +158,7 @@ async function hostile() {
   });
   const lines = attack.output.split('\n').filter((line) => /^(not )?ok - /.test(line));
   for (const line of lines) ok(line.startsWith('ok'), line.replace(/^(not )?ok - /, ''));
-  ok(lines.length > 0 && attack.exitCode !== null, 'hostile: the attacker ran to its end',
+  ok(attack.output.trim().endsWith('# done'), 'hostile: the attacker ran to its end',
     attack.errors.trim().split('\n').at(-1));
   judge('hostile', ['viewer under attack'], seen, seen.rate);
   const sessions = (await ctl('show', 'sessions')).sessions.filter((s) => s.stream === stream);

@@ -64,6 +64,7 @@ function received(page) {
       packets: (video.packetsReceived ?? 0) + (audio.packetsReceived ?? 0),
       energy: audio.totalAudioEnergy ?? 0,
       codec: all.find((s) => s.id === video.codecId)?.mimeType ?? '',
+      from: globalThis.hitless.view.stats?.path.from ?? '',
     };
   });
 }
