@@ -19,15 +19,18 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#define SIGNALS 3
+#define SIGNALS 4
+#define DRAIN_MS 200 // for the dataplane to confirm that every session has ended
+#define DRAIN_LOOK_MS 5
 
 struct loop {
     const struct config *config;
     const char *path; // of the configuration, or NULL
     uv_loop_t uv;
     uv_signal_t signals[SIGNALS];
-    uv_timer_t watchdog;
-    int lock; // held while we run: one control plane for a runtime_dir
+    uv_timer_t watchdog, drain;
+    uint64_t drain_end_ms; // of the loop's clock
+    int lock;              // held while we run: one control plane for a runtime_dir
     struct channel channel;
     bool channel_open, stopping;
     struct sessions *sessions;
@@ -139,10 +142,31 @@ static void stop(struct loop *loop)
     uv_stop(&loop->uv);
 }
 
+static void on_drain(uv_timer_t *timer)
+{
+    struct loop *loop = timer->data;
+    if (sessions_all_closed(loop->sessions) || uv_now(&loop->uv) >= loop->drain_end_ms)
+        stop(loop);
+}
+
+// Ends every session, says so to the clients, and then stops.
+static void end_sessions(struct loop *loop)
+{
+    if (loop->stopping || loop->sessions == NULL || uv_is_active((uv_handle_t *)&loop->drain))
+        return;
+    log_info("loop: ending all sessions");
+    sessions_end_all(loop->sessions, END_SHUTDOWN);
+    uv_update_time(&loop->uv);
+    loop->drain_end_ms = uv_now(&loop->uv) + DRAIN_MS;
+    uv_timer_start(&loop->drain, on_drain, 0, DRAIN_LOOK_MS);
+}
+
 static void on_signal(uv_signal_t *handle, int number)
 {
     if (number == SIGHUP)
         reload(handle->data);
+    else if (number == SIGQUIT)
+        end_sessions(handle->data);
     else
         stop(handle->data);
 }
@@ -154,7 +178,7 @@ static void on_watchdog(uv_timer_t *timer)
 
 static void watch(struct loop *loop)
 {
-    static const int numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
+    static const int numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
     uint64_t interval_us = 0;
     for (int i = 0; i < SIGNALS; i++) {
         loop->signals[i].data = loop;
@@ -162,6 +186,8 @@ static void watch(struct loop *loop)
         uv_signal_start(&loop->signals[i], on_signal, numbers[i]);
     }
     uv_timer_init(&loop->uv, &loop->watchdog);
+    uv_timer_init(&loop->uv, &loop->drain);
+    loop->drain.data = loop;
     if (sd_watchdog_enabled(0, &interval_us) > 0) {
         uint64_t period = interval_us / 2000; // half of it, in milliseconds
         uv_timer_start(&loop->watchdog, on_watchdog, period, period);
@@ -207,6 +233,7 @@ static void finish(struct loop *loop)
     for (int i = 0; i < SIGNALS; i++)
         uv_close((uv_handle_t *)&loop->signals[i], NULL);
     uv_close((uv_handle_t *)&loop->watchdog, NULL);
+    uv_close((uv_handle_t *)&loop->drain, NULL);
     http_free(loop->http);
     whip_free(loop->whip);
     operator_free(loop->socket);

@@ -5,9 +5,10 @@
 
 #include "config.h"
 
-// Runs with `config` (owned by the caller, outlives the call) until SIGTERM or SIGINT. SIGHUP reads
-// `path` again for tokens, keys, certificates and the log level. Returns 0 after an orderly stop,
-// or a negative errno after logging why it could not start.
+// Runs with `config` (owned by the caller, outlives the call) until SIGTERM or SIGINT, after which
+// all sessions go on with the dataplane and the next control plane, or until SIGQUIT, which ends
+// them first. SIGHUP reads `path` again for tokens, keys, certificates and the log level. Returns 0
+// after an orderly stop, or a negative errno after logging why it could not start.
 int loop_run(const struct config *config, const char *path);
 
 #endif

@@ -134,8 +134,10 @@ static int set_up(struct session *s, const char *name, struct session_reply *rep
         rc = join_stream(s, name);
     if (rc == 0)
         rc = session_answer(s, reply);
-    if (rc == 0)
+    if (rc == 0) {
+        session_save(s, NULL);
         rc = session_tell_open(s);
+    }
     return rc;
 }
 
@@ -214,7 +216,10 @@ static int restart_ice(struct session *s, const struct sdp_fragment *fragment,
         m.ice = s->open.ice;
         rc = session_send(s->set, 1 + s->worker, &m);
     }
-    if (rc != 0)
+    // Only now: until the answer is out, the client's credentials are the old ones.
+    if (rc == 0)
+        session_save(s, NULL);
+    else
         s->open.ice = old;
     dtls_wipe(&m, sizeof(m));
     dtls_wipe(&old, sizeof(old));
@@ -252,7 +257,8 @@ void session_close(struct session *s, enum session_end why)
     struct sessions *set = s->set;
     log_info("%s of \"%s\" by %s ended: %s", s->role == ROLE_PUBLISH ? "publishing" : "watching",
              s->stream->name, s->client, end_names[why]);
-    dtls_close(s->dtls);
+    if (s->dtls != NULL)
+        dtls_close(s->dtls);
     leave_stream(s);
     session_retire(s);
     session_tell_close(s);
@@ -268,6 +274,12 @@ void session_end_viewers(struct stream *stream, enum session_end why)
 
 void sessions_end_all(struct sessions *set, enum session_end why)
 {
+    set->ending = true;
     while (!TAILQ_EMPTY(&set->open))
         session_close(TAILQ_FIRST(&set->open), why);
+}
+
+bool sessions_all_closed(const struct sessions *set)
+{
+    return TAILQ_EMPTY(&set->closing);
 }

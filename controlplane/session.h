@@ -29,11 +29,14 @@ struct session_reply {
     struct session *session; // 201: the new session, owned by the set
 };
 
-// Creates the set. `channel` may have no live dataplane yet: POSTs get 503 until it does.
+// Creates the set. `channel` may have no live dataplane yet: POSTs get 503 until it does. What a
+// predecessor left in the journal of config->runtime_dir (journal.h) is known again: sessions whose
+// DTLS was done go on under the same tokens, the others are ended.
 int sessions_new(struct sessions **out, uv_loop_t *loop, const struct config *config,
                  struct channel *channel, char *why, size_t why_size);
-// Forgets everything without a word: the dataplane goes on, and viewers keep what they watch. Its
-// handles are closed in the loop's next turn. To end the sessions, call sessions_end_all first.
+// Lets go without a word: the dataplane and the journal go on, and so does every session with the
+// next process. Handles are closed in the loop's next turn. To end the sessions, call
+// sessions_end_all first.
 void sessions_free(struct sessions *sessions);
 
 // POST to /whip/{stream} or /whep/{stream}: negotiates the offer (`size` bytes, untrusted).
@@ -65,9 +68,13 @@ enum session_end {
     END_SHUTDOWN,
     END_REFUSED
 };
-// Sends DTLS close_notify and has the dataplane forget it. The pointer is invalid afterwards.
+// Sends DTLS close_notify, where this process did the handshake, and has the dataplane forget it.
+// The pointer is invalid afterwards.
 void session_close(struct session *session, enum session_end why);
+// Ends every session; new ones are refused from now on.
 void sessions_end_all(struct sessions *sessions, enum session_end why);
+// Whether the dataplane has confirmed that it forgot all that were closed.
+bool sessions_all_closed(const struct sessions *sessions);
 
 // What the operator sees. Pointers are valid until the next turn of the loop.
 enum session_phase { PHASE_NEW, PHASE_CHECKED, PHASE_DTLS, PHASE_MEDIA };

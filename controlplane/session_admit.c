@@ -22,8 +22,10 @@ int session_admit(struct sessions *set, struct session_reply *reply)
     bool ready = false;
     enum channel_peer peer = dpclient_peer(set->dataplane, NULL, &ready);
     enum abi_mode mode = channel_mode(set->channel);
+    if (set->ending)
+        return session_refuse(reply, 503, SESSION_RETRY_SOON_S, "this node is stopping");
     if (peer != PEER_ALIVE || !ready)
-        return session_refuse(reply, 503, SESSION_RETRY_AFTER_S, "the dataplane is not ready");
+        return session_refuse(reply, 503, SESSION_RETRY_SOON_S, "the dataplane is not ready");
     if (mode != ABI_MODE_NORMAL)
         return session_refuse(reply, 503, 5 * SESSION_RETRY_AFTER_S, "this node takes no new %s",
                               mode == ABI_MODE_DRAIN ? "sessions: it is being drained"

@@ -6,9 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-int session_send(void *set, uint32_t lane, const void *message)
+int session_send(struct sessions *set, uint32_t lane, const void *message)
 {
-    return dpclient_send(((struct sessions *)set)->dataplane, lane, message);
+    return dpclient_send(set->dataplane, lane, message);
+}
+
+int session_send_stream(void *opaque, uint32_t lane, const void *message)
+{
+    struct sessions *set = opaque;
+    bool ready = false;
+    dpclient_peer(set->dataplane, NULL, &ready);
+    return ready ? session_send(set, lane, message) : -EAGAIN;
 }
 
 void session_dtls_send(void *opaque, const uint8_t *data, size_t size)
@@ -37,8 +45,8 @@ void session_tell_close(struct session *s)
 {
     struct msg_session_close m = {
         .head = {.type = MSG_SESSION_CLOSE, .length = sizeof(m), .id = s->id}};
-    s->since_ms = s->set->now_ms();
-    session_send(s->set, 1 + s->worker, &m);
+    bool sent = session_send(s->set, 1 + s->worker, &m) == 0;
+    s->since_ms = s->set->now_ms() - (sent ? 0 : SESSION_CLOSE_AGAIN_MS);
 }
 
 // Sends what is owed to the dataplane of one session. False when there was no room.
@@ -47,6 +55,15 @@ static bool catch_up(struct session *s)
     if (s->tell_open && session_tell_open(s) != 0)
         return false;
     s->tell_open = false;
+    if (s->tell_ice) {
+        struct msg_session_ice m = {
+            .head = {.type = MSG_SESSION_ICE, .length = sizeof(m), .id = s->id},
+            .ice = s->open.ice};
+        s->tell_ice = session_send(s->set, 1 + s->worker, &m) != 0;
+        dtls_wipe(&m, sizeof(m));
+    }
+    if (s->tell_ice)
+        return false;
     if (s->tell_keys && session_send(s->set, 1 + s->worker, s->keys) != 0)
         return false;
     s->tell_keys = false;
@@ -60,15 +77,17 @@ static void install_keys(struct session *s)
         session_close(s, END_DTLS);
         return;
     }
-    *s->keys = (struct msg_session_keys){
-        .head = {.type = MSG_SESSION_KEYS, .length = sizeof(*s->keys), .id = s->id},
+    struct msg_session_keys m = {
+        .head = {.type = MSG_SESSION_KEYS, .length = sizeof(m), .id = s->id},
         .profile = (uint16_t)keys.profile,
     };
-    memcpy(s->keys->local, keys.local, sizeof(keys.local));
-    memcpy(s->keys->remote, keys.remote, sizeof(keys.remote));
-    dtls_wipe(&keys, sizeof(keys));
-    s->profile = (enum srtp_profile)s->keys->profile;
+    memcpy(m.local, keys.local, sizeof(keys.local));
+    memcpy(m.remote, keys.remote, sizeof(keys.remote));
+    s->profile = keys.profile;
     s->phase = PHASE_DTLS;
+    session_save(s, &m);
+    dtls_wipe(&keys, sizeof(keys));
+    dtls_wipe(&m, sizeof(m));
     s->tell_keys = true;
     TAILQ_REMOVE(&s->set->young, s, young);
     if (!catch_up(s))
@@ -91,14 +110,15 @@ static void on_path(struct session *s)
 {
     if (s->phase == PHASE_NEW)
         s->phase = PHASE_CHECKED;
-    dtls_moved(s, dtls_start(s->dtls));
+    if (s->dtls != NULL)
+        dtls_moved(s, dtls_start(s->dtls));
 }
 
 static void on_dtls(struct session *s, const struct msg_dtls *m)
 {
     if (s->phase == PHASE_NEW)
         on_path(s);
-    if (!s->closed)
+    if (!s->closed && s->dtls != NULL)
         dtls_moved(s, dtls_input(s->dtls, m->data, m->size));
 }
 
@@ -118,6 +138,12 @@ static void on_dead(struct session *s, const struct msg_session_dead *m)
     session_close(s, END_REFUSED);
 }
 
+static void on_media(struct session *s)
+{
+    s->phase = PHASE_MEDIA;
+    session_save(s, NULL);
+}
+
 static struct session *by_id(struct sessions *set, uint32_t worker, uint64_t id)
 {
     if (worker >= set->abi->workers || MSG_SLOT(id) >= slots_size(set->slots))
@@ -132,15 +158,16 @@ static void on_message(void *opaque, uint32_t lane, const struct msg_head *m)
     if (m->type == MSG_STREAM_STATE) {
         struct stream *stream = streams_by_id(set->streams, m->id);
         if (stream != NULL && lane == 1 + stream->source_worker)
-            stream_state(stream, ((const struct msg_stream_state *)m)->state, session_clock_ms());
+            stream_state(set->streams, stream, ((const struct msg_stream_state *)m)->state,
+                         session_clock_ms());
         return;
     }
     if (lane == 0)
         return;
     struct session *s = by_id(set, lane - 1, m->id);
     if (s == NULL)
-        orphans_message(set, lane - 1, m);
-    else if (m->type == MSG_SESSION_CLOSED && s->closed)
+        return;
+    if (m->type == MSG_SESSION_CLOSED && s->closed)
         session_destroy(s);
     else if (s->closed)
         return;
@@ -149,7 +176,7 @@ static void on_message(void *opaque, uint32_t lane, const struct msg_head *m)
     else if (m->type == MSG_DTLS_RECEIVED)
         on_dtls(s, (const struct msg_dtls *)m);
     else if (m->type == MSG_SESSION_MEDIA && s->phase == PHASE_DTLS)
-        s->phase = PHASE_MEDIA;
+        on_media(s);
     else if (m->type == MSG_SESSION_DEAD)
         on_dead(s, (const struct msg_session_dead *)m);
 }
@@ -163,30 +190,32 @@ static void catch_up_all(struct sessions *set)
         return;
     set->behind = false;
     for (s = TAILQ_FIRST(&set->open); s != NULL; s = TAILQ_NEXT(s, all))
-        if ((s->tell_open || s->tell_keys) && ((full >> s->worker & 1) || !catch_up(s))) {
+        if ((s->tell_open || s->tell_ice || s->tell_keys) &&
+            ((full >> s->worker & 1) || !catch_up(s))) {
             full |= 1u << s->worker;
             set->behind = true;
         }
 }
 
-// The dataplane is another process: it knows no stream and no session, and has nothing to close.
-static void reopen_all(struct sessions *set)
+// One of the two processes is another. A dataplane has its tables from its predecessor, but what
+// was on its way may be lost: all is said again, and what it knows already does not disturb it.
+static void repeat_all(struct sessions *set)
 {
     struct session *s;
     unsigned count = 0;
-    orphans_forget(set);
-    while ((s = TAILQ_FIRST(&set->closing)) != NULL)
-        session_destroy(s);
-    streams_forgotten(set->streams);
+    for (s = TAILQ_FIRST(&set->closing); s != NULL; s = TAILQ_NEXT(s, all))
+        session_tell_close(s);
+    streams_repeat(set->streams);
     for (s = TAILQ_FIRST(&set->open); s != NULL; s = TAILQ_NEXT(s, all)) {
-        s->tell_open = true;
+        s->tell_open = s->tell_ice = true;
         s->tell_keys = s->keys->head.length > 0;
         s->since_ms = set->now_ms();
         count++;
     }
-    set->behind = true;
+    set->behind = set->audit_streams = true;
+    set->audit_ms = set->now_ms();
     if (count > 0)
-        log_info("the dataplane started anew: opening %u sessions on it again", count);
+        log_info("telling the dataplane of %u sessions again", count);
     catch_up_all(set);
 }
 
@@ -195,12 +224,8 @@ static void on_peer(void *opaque, enum channel_peer state, uint64_t epoch, bool 
     struct sessions *set = opaque;
     if (epoch == set->epoch)
         return;
-    bool first = set->epoch == 0;
     set->epoch = epoch;
-    if (!first)
-        reopen_all(set);
-    else if (state == PEER_ALIVE || state == PEER_STALLED)
-        orphans_find(set);
+    repeat_all(set);
 }
 
 static void sweep_young(struct sessions *set, uint64_t now)
@@ -224,7 +249,7 @@ void sessions_sweep(struct sessions *set)
     struct session *s;
     catch_up_all(set);
     sweep_young(set, now);
-    orphans_sweep(set, now);
+    sessions_audit(set, now);
     for (s = TAILQ_FIRST(&set->closing); s != NULL; s = TAILQ_NEXT(s, all))
         if (now - s->since_ms >= SESSION_CLOSE_AGAIN_MS)
             session_tell_close(s);

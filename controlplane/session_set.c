@@ -21,11 +21,10 @@ uint64_t session_clock_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static int make_tables(struct sessions *set)
+static int make_tables(struct sessions *set, char *why, size_t why_size)
 {
     uint32_t workers = set->abi->workers, each = set->abi->max_sessions;
     uint32_t generation, total = workers * each;
-    bool locked;
     int rc = secret_random(&generation, sizeof(generation));
     if (rc == 0)
         rc = secret_random(&set->hash_seed, sizeof(set->hash_seed));
@@ -33,27 +32,25 @@ static int make_tables(struct sessions *set)
     if (rc == 0)
         rc = slots_new(&set->slots, workers, each, generation);
     if (rc == 0)
-        rc = streams_new(&set->streams, set->abi->max_streams, workers, generation, session_send,
-                         set);
+        rc = journal_open(&set->journal, set->config->runtime_dir, workers, each,
+                          set->abi->max_streams, why, why_size);
+    if (rc == 0)
+        rc = streams_new(&set->streams, set->abi->max_streams, workers, generation, set->journal,
+                         session_send_stream, set);
     if (rc != 0)
         return rc;
     for (set->buckets = 16; set->buckets < total;)
         set->buckets *= 2;
-    set->keys_size = total * sizeof(set->keys[0]);
     set->by_slot = calloc(total, sizeof(struct session *));
     set->bucket = calloc(set->buckets, sizeof(struct session *));
-    set->keys = secret_alloc(set->keys_size, &locked);
-    if (set->by_slot == NULL || set->bucket == NULL || set->keys == NULL)
-        return -ENOMEM;
-    if (!locked)
-        log_warning("cannot lock media keys in memory (RLIMIT_MEMLOCK); they might be swapped");
-    return 0;
+    return set->by_slot != NULL && set->bucket != NULL ? 0 : -ENOMEM;
 }
 
 int sessions_new(struct sessions **out, uv_loop_t *loop, const struct config *config,
                  struct channel *channel, char *why, size_t why_size)
 {
     *out = NULL;
+    *why = 0;
     struct sessions *set = calloc(1, sizeof(*set));
     int rc = set == NULL ? -ENOMEM : 0;
     if (rc == 0) {
@@ -64,16 +61,19 @@ int sessions_new(struct sessions **out, uv_loop_t *loop, const struct config *co
         TAILQ_INIT(&set->open);
         TAILQ_INIT(&set->closing);
         TAILQ_INIT(&set->young);
-        rc = make_tables(set);
+        rc = make_tables(set, why, why_size);
     }
     if (rc == 0)
         rc = dtls_identity_init(&set->identity, NULL, 0);
     if (rc == 0)
         rc = dtls_fingerprint_parse(&set->fingerprint, "sha-256", set->identity.fingerprint);
-    if (rc == 0)
+    if (rc == 0) {
+        sessions_resume(set);
         rc = session_link(set, loop);
+    }
     if (rc != 0) {
-        snprintf(why, why_size, "cannot set up sessions: %s", strerror(-rc));
+        if (*why == 0)
+            snprintf(why, why_size, "cannot set up sessions: %s", strerror(-rc));
         sessions_free(set);
         return rc;
     }
@@ -81,23 +81,31 @@ int sessions_new(struct sessions **out, uv_loop_t *loop, const struct config *co
     return 0;
 }
 
+static void free_session(struct session *s)
+{
+    dtls_free(s->dtls);
+    dtls_wipe(s, sizeof(*s));
+    free(s);
+}
+
+static void free_list(struct session_list *list)
+{
+    for (struct session *next, *s = TAILQ_FIRST(list); s != NULL; s = next) {
+        next = TAILQ_NEXT(s, all);
+        free_session(s);
+    }
+}
+
 void sessions_free(struct sessions *set)
 {
-    struct session *s;
     if (set == NULL)
         return;
     session_unlink(set);
-    if (set->streams != NULL)
-        orphans_forget(set);
-    while ((s = TAILQ_FIRST(&set->open)) != NULL)
-        session_retire(s);
-    for (struct session *next, *c = TAILQ_FIRST(&set->closing); c != NULL; c = next) {
-        next = TAILQ_NEXT(c, all);
-        session_destroy(c);
-    }
+    free_list(&set->open);
+    free_list(&set->closing);
     streams_free(set->streams);
     slots_free(set->slots);
-    secret_free(set->keys, set->keys_size);
+    journal_close(set->journal);
     dtls_identity_free(&set->identity);
     free(set->by_slot);
     free(set->bucket);
@@ -131,13 +139,12 @@ struct session *session_new(struct sessions *set, enum session_role role, uint32
         free(s);
         return NULL;
     }
-    uint32_t at = worker * slots_size(set->slots) + MSG_SLOT(id);
     *s = (struct session){
         .set = set,
         .id = id,
         .worker = worker,
         .role = role,
-        .keys = &set->keys[at],
+        .keys = &journal_session(set->journal, worker, MSG_SLOT(id))->keys,
         .created_clock_ms = session_clock_ms(),
         .since_ms = set->now_ms(),
         .open = {.head = {.type = MSG_SESSION_OPEN, .length = sizeof(s->open), .id = id},
@@ -149,13 +156,38 @@ struct session *session_new(struct sessions *set, enum session_role role, uint32
         free(s);
         return NULL;
     }
-    set->by_slot[at] = s;
-    struct session **bucket = bucket_of(set, s->token);
-    s->next = *bucket;
-    *bucket = s;
-    TAILQ_INSERT_TAIL(&set->open, s, all);
+    session_enter(s);
     TAILQ_INSERT_TAIL(&set->young, s, young);
     return s;
+}
+
+static void occupy(struct session *s)
+{
+    s->set->by_slot[s->worker * slots_size(s->set->slots) + MSG_SLOT(s->id)] = s;
+}
+
+void session_enter(struct session *s)
+{
+    struct session **bucket = bucket_of(s->set, s->token);
+    s->next = *bucket;
+    *bucket = s;
+    occupy(s);
+    TAILQ_INSERT_TAIL(&s->set->open, s, all);
+}
+
+int session_disown(struct sessions *set, uint32_t worker, uint64_t id)
+{
+    struct session *s = calloc(1, sizeof(*s));
+    int rc = s == NULL ? -ENOMEM : slots_reserve(set->slots, worker, id);
+    if (rc != 0) {
+        free(s);
+        return rc;
+    }
+    *s = (struct session){.set = set, .id = id, .worker = worker, .closed = true};
+    occupy(s);
+    TAILQ_INSERT_TAIL(&set->closing, s, all);
+    session_save_closing(s);
+    return 0;
 }
 
 int session_new_etag(struct session *s)
@@ -180,7 +212,7 @@ void session_retire(struct session *s)
     s->closed = true;
     dtls_free(s->dtls);
     s->dtls = NULL;
-    dtls_wipe(s->keys, sizeof(*s->keys));
+    session_save_closing(s); // wipes its keys
     dtls_wipe(&s->open, sizeof(s->open));
 }
 
@@ -190,7 +222,8 @@ void session_destroy(struct session *s)
     TAILQ_REMOVE(&set->closing, s, all);
     set->by_slot[s->worker * slots_size(set->slots) + MSG_SLOT(s->id)] = NULL;
     slots_give(set->slots, s->worker, s->id);
-    free(s);
+    session_save_free(s);
+    free_session(s);
 }
 
 void sessions_each(struct sessions *set, void (*visit)(const struct session_info *, void *),

@@ -1,11 +1,13 @@
 // Inside the session code, shared by session.c (requests), session_link.c (the channel, DTLS and
-// time), session_offer.c (negotiation) and session_admit.c (who may come in, and where).
+// time), session_offer.c (negotiation), session_admit.c (who may come in, and where) and
+// session_resume.c (the journal, and what a predecessor left).
 // Everything belongs to the loop's thread.
 #ifndef HITLESS_SESSION_SET_H
 #define HITLESS_SESSION_SET_H
 
 #include "dpclient.h"
 #include "dtls.h"
+#include "journal.h"
 #include "sdp_answer.h"
 #include "session.h"
 #include "slots.h"
@@ -15,41 +17,34 @@
 #define SESSION_SWEEP_MS 50
 #define SESSION_CLOSE_AGAIN_MS 2000 // after which a SESSION_CLOSE without answer is sent again
 #define SESSION_RETRY_AFTER_S 2     // what a client is told to wait
-#define SESSION_CLIENT_MAX 64
+#define SESSION_RETRY_SOON_S 1      // the same while a process is being started again
 #define SESSION_MAX_CANDIDATES 16
 
 struct session {
     struct sessions *set;
     char token[SESSION_TOKEN_LEN + 1];
-    char etag[16];
-    char client[SESSION_CLIENT_MAX];
+    char etag[JOURNAL_ETAG_MAX];
+    char client[JOURNAL_CLIENT_MAX];
     uint64_t id;
     uint32_t worker;
     enum session_role role;
     enum session_phase phase;
     enum srtp_profile profile;
-    struct stream *stream; // valid while the session is open
-    struct dtls *dtls;
-    struct msg_session_open open;  // as the dataplane should know it
-    struct msg_session_keys *keys; // in the set's locked pages; head.length 0: none yet
-    bool tell_open, tell_keys;     // to be sent (again)
-    bool closed;                   // only waits for SESSION_CLOSED; in sessions.closing
-    uint64_t created_clock_ms;     // since the epoch
-    uint64_t since_ms;             // of the set's clock: when its setup, or its closing, began
-    struct session *next;          // in its hash bucket
-    LIST_ENTRY(session) viewer;    // of its stream
-    TAILQ_ENTRY(session) all;      // sessions.open or sessions.closing
-    TAILQ_ENTRY(session) young;    // sessions.young, until its keys are there
+    struct stream *stream;        // valid while the session is open
+    struct dtls *dtls;            // NULL: its handshake was with a predecessor of this process
+    struct msg_session_open open; // as the dataplane should know it
+    const struct msg_session_keys *keys; // in the journal; head.length 0: none yet
+    bool tell_open, tell_ice, tell_keys; // to be sent (again)
+    bool closed;                         // only waits for SESSION_CLOSED; in sessions.closing
+    uint64_t created_clock_ms;           // since the epoch
+    uint64_t since_ms;          // of the set's clock: when its setup, or its closing, began
+    struct session *next;       // in its hash bucket
+    LIST_ENTRY(session) viewer; // of its stream
+    TAILQ_ENTRY(session) all;   // sessions.open or sessions.closing
+    TAILQ_ENTRY(session) young; // sessions.young, until its keys are there
 };
 
 TAILQ_HEAD(session_list, session);
-
-// A session of an earlier control plane that the dataplane still carries.
-struct orphan {
-    uint32_t worker;
-    uint64_t id;
-    LIST_ENTRY(orphan) all;
-};
 
 struct sessions {
     const struct config *config;
@@ -59,22 +54,22 @@ struct sessions {
     uv_timer_t *sweep; // frees itself
     uint64_t (*now_ms)(void);
     uint64_t epoch; // of the dataplane that our sessions are on; 0: none seen yet
-    bool behind;    // some session has tell_open or tell_keys set
+    bool behind;    // some session has something to tell
+    bool ending;    // no new sessions
 
     struct dtls_identity identity;
     struct dtls_fingerprint fingerprint; // the identity's
     struct streams *streams;
     struct slots *slots; // groups are workers
     struct session **by_slot;
-    struct msg_session_keys *keys; // locked pages, one each per worker and slot
-    size_t keys_size;
+    struct journal *journal;
 
     uint32_t buckets; // of the token hash, a power of two
     uint32_t hash_seed;
     struct session **bucket;
     struct session_list open, closing, young;
-    LIST_HEAD(orphans, orphan) orphans;
-    uint64_t orphans_ms; // when they were last looked at
+    uint64_t audit_ms;  // when the dataplane's statistics were last held against ours
+    bool audit_streams; // not yet since either process started
 
     // Scratch of one negotiation; large, so not on the stack.
     struct sdp offer;
@@ -108,7 +103,10 @@ int session_answer_restart(struct session *session, const struct sdp_fragment *f
 // session_link.c
 int session_link(struct sessions *set, uv_loop_t *loop); // begins to listen; 0 or a negative errno
 void session_unlink(struct sessions *set);
-int session_send(void *set, uint32_t lane, const void *message); // a streams_send_fn
+int session_send(struct sessions *set, uint32_t lane, const void *message);
+// The same for streams, whose messages must not be lost with a dataplane: -EAGAIN while there is
+// none.
+int session_send_stream(void *set, uint32_t lane, const void *message); // a streams_send_fn
 // Sends SESSION_OPEN, streams first. 0 or a negative errno.
 int session_tell_open(struct session *session);
 // Sends SESSION_CLOSE; the sweep sends it again if no answer comes.
@@ -117,18 +115,27 @@ void session_dtls_send(void *session, const uint8_t *data, size_t size); // a dt
 // All that time brings about: retransmissions, deadlines, messages that found no room.
 void sessions_sweep(struct sessions *set);
 
-// session_orphans.c
-void orphans_find(
-    struct sessions *set); // at the first sight of a dataplane that is running already
-void orphans_message(struct sessions *set, uint32_t worker, const struct msg_head *m);
-void orphans_sweep(struct sessions *set, uint64_t now);
-void orphans_forget(struct sessions *set); // the dataplane is another, or we end
+// session_resume.c
+// Puts the session into the journal as it is now; `keys` NULL: with those that it has there.
+void session_save(struct session *session, const struct msg_session_keys *keys);
+void session_save_closing(const struct session *session);
+void session_save_free(const struct session *session);
+// Knows again what the journal holds. The set is new.
+void sessions_resume(struct sessions *set);
+// About once a second: has the dataplane forget what is none of ours, and ends sessions whose
+// SESSION_DEAD must have been lost.
+void sessions_audit(struct sessions *set, uint64_t now);
 
 // session_set.c
 // A session with an id, token and ETag, in all tables, without stream and DTLS. NULL: no room.
 struct session *session_new(struct sessions *set, enum session_role role, uint32_t worker,
                             const char *client);
 int session_new_etag(struct session *session); // 0 or a negative errno
+// Puts a session that has its slot, token and role into the tables of open ones.
+void session_enter(struct session *session);
+// One of which only the id is known and that the dataplane should forget: takes its slot, and waits
+// for SESSION_CLOSED. 0, -EBUSY, -EINVAL or -ENOMEM.
+int session_disown(struct sessions *set, uint32_t worker, uint64_t id);
 // Takes it out of all tables but the one of those that wait for SESSION_CLOSED; wipes its secrets.
 void session_retire(struct session *session);
 // Frees a retired session and its slot.

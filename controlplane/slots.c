@@ -104,6 +104,13 @@ void slots_give(struct slots *s, uint32_t group, uint64_t id)
     g->used--;
 }
 
+void slots_last(struct slots *s, uint32_t group, uint64_t id)
+{
+    uint32_t at = MSG_SLOT(id);
+    if (at < s->size && !s->group[group].slot[at].taken && MSG_GENERATION(id) != 0)
+        s->group[group].slot[at].generation = MSG_GENERATION(id);
+}
+
 uint32_t slots_used(const struct slots *s, uint32_t group)
 {
     return s->group[group].used;

@@ -24,6 +24,10 @@ void slots_give(struct slots *slots, uint32_t group, uint64_t id);
 // Walks the free slots: for the start of a program.
 int slots_reserve(struct slots *slots, uint32_t group, uint64_t id);
 
+// Says under which id a free slot was used last: its next use gets another one. Anything else is
+// ignored.
+void slots_last(struct slots *slots, uint32_t group, uint64_t id);
+
 uint32_t slots_used(const struct slots *slots, uint32_t group);
 uint32_t slots_size(const struct slots *slots); // per group
 

@@ -1,5 +1,6 @@
 // Streams by name and number, and what the workers are told of them; see streams.h.
 #include "streams.h"
+#include "journal.h"
 #include "slots.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@ struct streams {
     uint32_t buckets; // a power of two
     streams_send_fn send;
     void *opaque;
+    struct journal *journal; // or NULL
     struct slots *slots;
     struct stream **by_slot;
     LIST_HEAD(all_streams, stream) all;
@@ -20,7 +22,7 @@ struct streams {
 };
 
 int streams_new(struct streams **out, uint32_t max, uint32_t workers, uint32_t first_generation,
-                streams_send_fn send, void *opaque)
+                struct journal *journal, streams_send_fn send, void *opaque)
 {
     uint32_t buckets = 16;
     while (buckets < max)
@@ -30,6 +32,7 @@ int streams_new(struct streams **out, uint32_t max, uint32_t workers, uint32_t f
         return -ENOMEM;
     s->workers = workers;
     s->buckets = buckets;
+    s->journal = journal;
     s->send = send;
     s->opaque = opaque;
     s->by_slot = calloc(max, sizeof(struct stream *));
@@ -98,9 +101,56 @@ bool stream_compatible(const struct stream *st, const struct sdp_tracks *tracks)
     return true;
 }
 
-static int stream_new(struct streams *s, const char *name, struct stream **out)
+static void save(struct streams *s, const struct stream *st, enum journal_state state)
+{
+    struct stream_record r = {.id = st->id, .state = (uint8_t)state};
+    if (s->journal == NULL)
+        return;
+    if (state != JOURNAL_FREE)
+        r.told = st->told;
+    if (state == JOURNAL_OPEN) {
+        r.since_ms = st->since_ms;
+        r.source_worker = st->source_worker;
+        r.live = st->live;
+        r.stalled = st->stalled;
+        memcpy(r.name, st->name, sizeof(st->name));
+        r.tracks = st->tracks;
+    }
+    journal_put_stream(s->journal, &r);
+}
+
+static void save_as_it_is(struct streams *s, const struct stream *st)
+{
+    save(s, st, st->removed ? JOURNAL_CLOSING : JOURNAL_OPEN);
+}
+
+static struct stream *make(const char *name)
 {
     struct stream *st = calloc(1, sizeof(*st));
+    if (st == NULL)
+        return NULL;
+    memcpy(st->name, name, strnlen(name, STREAM_NAME_MAX));
+    st->forward = FORWARD_UNKNOWN;
+    LIST_INIT(&st->viewers);
+    return st;
+}
+
+// Puts a stream that has its number into the tables; a removed one has no name any more.
+static void enter(struct streams *s, struct stream *st)
+{
+    if (!st->removed) {
+        struct stream **bucket = bucket_of(s, st->name);
+        st->next = *bucket;
+        *bucket = st;
+    }
+    s->by_slot[MSG_SLOT(st->id)] = st;
+    LIST_INSERT_HEAD(&s->all, st, all);
+    s->dirty = true;
+}
+
+static int stream_new(struct streams *s, const char *name, struct stream **out)
+{
+    struct stream *st = make(name);
     if (st == NULL)
         return -ENOMEM;
     st->id = slots_take(s->slots, 0);
@@ -108,13 +158,7 @@ static int stream_new(struct streams *s, const char *name, struct stream **out)
         free(st);
         return -ENOSPC;
     }
-    strncpy(st->name, name, STREAM_NAME_MAX);
-    LIST_INIT(&st->viewers);
-    struct stream **bucket = bucket_of(s, name);
-    st->next = *bucket;
-    *bucket = st;
-    s->by_slot[MSG_SLOT(st->id)] = st;
-    LIST_INSERT_HEAD(&s->all, st, all);
+    enter(s, st);
     *out = st;
     return 0;
 }
@@ -139,6 +183,7 @@ int stream_publish(struct streams *s, const char *name, struct session *publishe
     st->current = 0; // everyone who has it gets the new tracks and source
     st->forward = FORWARD_UNKNOWN;
     s->dirty = true;
+    save(s, st, JOURNAL_OPEN);
     *out = st;
     return 0;
 }
@@ -150,6 +195,8 @@ void stream_unpublish(struct streams *s, struct stream *st, uint64_t now_ms)
     st->live = false;
     if (st->viewer_count == 0)
         stream_remove(s, st);
+    else
+        save(s, st, JOURNAL_OPEN);
 }
 
 void stream_view(struct streams *s, struct stream *st, uint32_t worker)
@@ -176,9 +223,10 @@ void stream_remove(struct streams *s, struct stream *st)
     *at = st->next;
     st->removed = true;
     s->dirty = true;
+    save(s, st, JOURNAL_CLOSING);
 }
 
-void stream_state(struct stream *st, enum stream_state state, uint64_t clock_ms)
+void stream_state(struct streams *s, struct stream *st, enum stream_state state, uint64_t clock_ms)
 {
     bool live = state == STREAM_LIVE;
     if (st->publisher == NULL || live == st->live)
@@ -187,6 +235,7 @@ void stream_state(struct stream *st, enum stream_state state, uint64_t clock_ms)
     st->stalled = !live;
     if (live)
         st->since_ms = clock_ms;
+    save(s, st, JOURNAL_OPEN);
 }
 
 struct stream *streams_expired(struct streams *s, uint64_t now_ms, uint64_t grace_ms)
@@ -206,12 +255,14 @@ static int tell_open(struct streams *s, struct stream *st, uint32_t worker)
         .tracks = st->tracks.count,
     };
     memcpy(m.track, st->tracks.track, sizeof(m.track));
-    int rc = s->send(s->opaque, 1 + worker, &m);
-    if (rc != 0)
-        return rc;
+    uint32_t told = st->told;
     st->told |= 1u << worker;
-    st->current |= 1u << worker;
-    return 0;
+    if (st->told != told) // beforehand: what a worker knows, the journal knows
+        save_as_it_is(s, st);
+    int rc = s->send(s->opaque, 1 + worker, &m);
+    if (rc == 0)
+        st->current |= 1u << worker;
+    return rc;
 }
 
 static int tell_close(struct streams *s, struct stream *st, uint32_t worker)
@@ -223,6 +274,7 @@ static int tell_close(struct streams *s, struct stream *st, uint32_t worker)
         return rc;
     st->told &= ~(1u << worker);
     st->current &= ~(1u << worker);
+    save_as_it_is(s, st);
     return 0;
 }
 
@@ -263,28 +315,76 @@ static int sync_stream(struct streams *s, struct stream *st)
     return failed;
 }
 
-int streams_keep(struct streams *s, uint64_t id)
+// A stream under a number that was given out earlier.
+static int take_back(struct streams *s, uint64_t id, const char *name, struct stream **out)
 {
-    struct stream *st = calloc(1, sizeof(*st));
+    struct stream *st = make(name);
     int rc = st == NULL ? -ENOMEM : slots_reserve(s->slots, 0, id);
     if (rc != 0) {
         free(st);
         return rc;
     }
     st->id = id;
-    st->told = (1u << s->workers) - 1;
-    st->removed = st->kept = true;
-    s->by_slot[MSG_SLOT(id)] = st;
-    LIST_INSERT_HEAD(&s->all, st, all);
+    *out = st;
     return 0;
 }
 
-void streams_let_go(struct streams *s)
+int streams_restore(struct streams *s, const struct stream_record *r, uint64_t now_ms)
 {
     struct stream *st;
-    for (st = LIST_FIRST(&s->all); st != NULL; st = LIST_NEXT(st, all))
-        st->kept = false;
-    s->dirty = true;
+    if (r->state == JOURNAL_FREE) {
+        slots_last(s->slots, 0, r->id);
+        return 0;
+    }
+    if (r->state == JOURNAL_OPEN && r->source_worker >= s->workers)
+        return -EINVAL;
+    if (r->state == JOURNAL_OPEN && streams_find(s, r->name) != NULL)
+        return -EBUSY;
+    int rc = take_back(s, r->id, r->name, &st);
+    if (rc != 0)
+        return rc;
+    st->told = r->told & ((1u << s->workers) - 1);
+    st->removed = r->state != JOURNAL_OPEN;
+    st->gone_ms = now_ms;
+    st->tracks = r->tracks;
+    st->source_worker = r->source_worker;
+    st->live = r->live;
+    st->stalled = r->stalled;
+    st->since_ms = r->since_ms;
+    enter(s, st);
+    return 0;
+}
+
+bool stream_rejoin(struct stream *st, struct session *publisher, uint32_t worker)
+{
+    if (st->publisher != NULL || st->source_worker != worker)
+        return false;
+    st->publisher = publisher;
+    return true;
+}
+
+void streams_restored(struct streams *s)
+{
+    struct stream *st;
+    for (st = LIST_FIRST(&s->all); st != NULL; st = LIST_NEXT(st, all)) {
+        if (st->publisher == NULL)
+            st->live = false;
+        if (!st->removed && st->publisher == NULL && st->viewer_count == 0)
+            stream_remove(s, st);
+    }
+}
+
+int streams_disown(struct streams *s, uint64_t id)
+{
+    struct stream *st;
+    int rc = take_back(s, id, "", &st);
+    if (rc != 0)
+        return rc;
+    st->told = (1u << s->workers) - 1;
+    st->removed = true;
+    enter(s, st);
+    save(s, st, JOURNAL_CLOSING);
+    return 0;
 }
 
 int streams_sync(struct streams *s)
@@ -295,24 +395,24 @@ int streams_sync(struct streams *s)
     struct stream *st = LIST_FIRST(&s->all), *next;
     for (; st != NULL; st = next) {
         next = LIST_NEXT(st, all);
-        if (!st->kept && sync_stream(s, st) != 0)
+        if (sync_stream(s, st) != 0)
             s->dirty = true;
         if (st->removed && st->told == 0) {
             LIST_REMOVE(st, all);
             s->by_slot[MSG_SLOT(st->id)] = NULL;
             slots_give(s->slots, 0, st->id);
+            save(s, st, JOURNAL_FREE);
             free(st);
         }
     }
     return s->dirty ? -EAGAIN : 0;
 }
 
-void streams_forgotten(struct streams *s)
+void streams_repeat(struct streams *s)
 {
     struct stream *st;
     for (st = LIST_FIRST(&s->all); st != NULL; st = LIST_NEXT(st, all)) {
-        st->told = st->current = 0;
-        st->kept = false;
+        st->current = 0;
         st->forward = FORWARD_UNKNOWN;
     }
     s->dirty = true;

@@ -4,7 +4,7 @@
 // It holds what each worker should know against what it was told, and sends the difference
 // (streams_sync), so a full channel or a restarted dataplane only means "later".
 // A stream whose publisher has gone stays for a while, so that its viewers live through a
-// re-publish.
+// re-publish. Every change is put into the journal.
 #ifndef HITLESS_STREAMS_H
 #define HITLESS_STREAMS_H
 
@@ -13,6 +13,8 @@
 #include <sys/queue.h>
 
 struct streams;
+struct journal;
+struct stream_record;
 LIST_HEAD(viewers, session); // linked through session.viewer; owned by session.c
 
 struct stream {
@@ -34,7 +36,6 @@ struct stream {
     uint32_t current; // bit w: and it was the newest one
     uint32_t forward; // workers of the last STREAM_FORWARD, or FORWARD_UNKNOWN
     bool removed;     // only waits for its STREAM_CLOSEs to be sent
-    bool kept;        // and those wait for streams_let_go
     struct stream *next;
     LIST_ENTRY(stream) all;
 };
@@ -43,8 +44,10 @@ struct stream {
 typedef int (*streams_send_fn)(void *opaque, uint32_t lane, const void *message);
 
 // A table for up to `max` streams on `workers` workers. Generations begin at `first_generation`.
+// `journal` outlives it; NULL: nothing is kept.
 int streams_new(struct streams **out, uint32_t max, uint32_t workers, uint32_t first_generation,
-                streams_send_fn send, void *opaque);
+                struct journal *journal, streams_send_fn send, void *opaque);
+// The journal stays as it is.
 void streams_free(struct streams *streams);
 
 // Whether `name` is one: 1..STREAM_NAME_MAX of [A-Za-z0-9._-].
@@ -73,20 +76,27 @@ void stream_unview(struct streams *streams, struct stream *stream, uint32_t work
 void stream_remove(struct streams *streams, struct stream *stream);
 
 // MSG_STREAM_STATE. `clock_ms` is since the epoch.
-void stream_state(struct stream *stream, enum stream_state state, uint64_t clock_ms);
+void stream_state(struct streams *streams, struct stream *stream, enum stream_state state,
+                  uint64_t clock_ms);
 
 // A stream whose publisher left `grace_ms` ago or earlier, or NULL.
 struct stream *streams_expired(struct streams *streams, uint64_t now_ms, uint64_t grace_ms);
 
-// A number that the dataplane still serves for a predecessor of this process: taken until
-// streams_let_go, which has every worker forget all of these. 0, -EBUSY, -EINVAL or -ENOMEM.
-int streams_keep(struct streams *streams, uint64_t id);
-void streams_let_go(struct streams *streams);
+// Knows a stream of the journal again, without publisher and viewers. Its table is new. 0, -EBUSY,
+// -EINVAL or -ENOMEM.
+int streams_restore(struct streams *streams, const struct stream_record *record, uint64_t now_ms);
+// Gives a restored stream its publisher back. False if it has another, or was fed elsewhere.
+bool stream_rejoin(struct stream *stream, struct session *publisher, uint32_t worker);
+// Removes what nobody publishes or watches. To be called once all sessions are back.
+void streams_restored(struct streams *streams);
+// A stream that the dataplane serves: if its slot is unknown here, every worker forgets it, then
+// its number is free. 0, -EBUSY where the slot is in use, or as streams_restore.
+int streams_disown(struct streams *streams, uint64_t id);
 
 // Sends what the workers do not know yet. 0, or a negative errno if something could not be sent.
 int streams_sync(struct streams *streams);
-// The dataplane started anew and knows nothing.
-void streams_forgotten(struct streams *streams);
+// One side of the channel has started anew: whatever was said may be lost, and is said again.
+void streams_repeat(struct streams *streams);
 
 // Visits every stream; `visit` may not add or remove any.
 void streams_visit(struct streams *streams, void (*visit)(struct stream *, void *), void *opaque);

@@ -97,12 +97,15 @@ static void keep_a_publisher(void)
 static void set_up(void)
 {
     char dir[] = "/dev/shm/hitless-fuzz-XXXXXX", path[64], why[256];
-    static const char *const files[] = {"channel", "bell.controlplane", "bell.dataplane", "secret"};
+    static const char *const files[] = {"channel", "bell.controlplane", "bell.dataplane",
+                                        "sessions", "secret"};
     struct abi_config abi;
     bool changed;
     log_level(LEVEL_ERROR);
     must(mkdtemp(dir) && config_load(NULL, &t.config, report, NULL) == 0);
     t.config->limits.sessions = t.config->limits.streams = 8;
+    free(t.config->runtime_dir);
+    t.config->runtime_dir = strdup(dir);
     t.config->session.setup_timeout_ms = UINT32_MAX / 2;
     snprintf(path, sizeof(path), "%s/secret", dir);
     FILE *f = fopen(path, "w");

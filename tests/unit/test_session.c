@@ -167,6 +167,15 @@ static void pass(struct fixture *f, uint64_t ms)
     }
 }
 
+// The same while there is no dataplane.
+static void pass_alone(struct fixture *f, uint64_t ms)
+{
+    for (uint64_t end = clock_ms + ms; clock_ms < end; clock_ms += 500) {
+        sessions_sweep(f->set);
+        uv_run(&f->loop, UV_RUN_NOWAIT);
+    }
+}
+
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
@@ -182,6 +191,8 @@ static int setup(void **state)
     config_to_abi(f->config, &abi);
     copy(f->dir, sizeof(f->dir), "/dev/shm/hitless-session-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
+    free(f->config->runtime_dir);
+    f->config->runtime_dir = strdup(f->dir);
     if (channel_create(&f->cp, f->dir, &abi, &changed, why, sizeof(why)) != 0 ||
         channel_open(&f->dp, f->dir, why, sizeof(why)) != 0)
         fail_msg("%s", why);
@@ -198,7 +209,8 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    static const char *const files[] = {"channel", "bell.controlplane", "bell.dataplane"};
+    static const char *const files[] = {"channel", "bell.controlplane", "bell.dataplane",
+                                        JOURNAL_FILE};
     sessions_free(f->set);
     uv_run(&f->loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&f->loop), 0); // every handle was closed
@@ -207,7 +219,7 @@ static int teardown(void **state)
     dtls_identity_free(&f->identity);
     channel_close(&f->cp);
     channel_close(&f->dp);
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
         char path[128];
         snprintf(path, sizeof(path), "%s/%s", f->dir, files[i]);
         unlink(path);
@@ -837,6 +849,7 @@ static void dataplane_restarts(void **state)
     struct session *young = join(f, ROLE_PUBLISH, "young", false);
     assert_int_equal(patch(v, fragment("newufrag", CLIENT_PWD), "*"), 200);
     settle(f);
+    uint64_t closed = closing->id;
     f->silent = true;
     session_close(closing, END_DELETED);
     settle(f);
@@ -869,12 +882,16 @@ static void dataplane_restarts(void **state)
             if (m->lane == lane && m->head.id == ids[k] && m->head.type == MSG_SESSION_KEYS)
                 assert_memory_equal(m->bytes, keys[k].bytes, m->head.length);
         }
-        assert_true(m->head.type != MSG_SESSION_CLOSE && m->head.id != 0);
+        assert_true(m->head.type != MSG_SESSION_CLOSE || m->head.id == closed);
+        assert_true(m->head.type != MSG_STREAM_CLOSE && m->head.id != 0);
     }
     assert_int_equal(opens, 3);
     assert_int_equal(keyed, 2);
     assert_int_equal(streams, 2);
-    assert_int_equal(f->log[0].head.type, MSG_STREAM_OPEN);
+    assert_int_equal(slots_used(f->set->slots, 0) + slots_used(f->set->slots, 1), 4);
+    assert_non_null(find(f, MSG_SESSION_CLOSE)); // it may have been on its way
+    up_head(f, lane, MSG_SESSION_CLOSED, closed);
+    settle(f);
     assert_int_equal(slots_used(f->set->slots, 0) + slots_used(f->set->slots, 1), 3);
 
     // Nobody has noticed: the young session goes on with its handshake.
@@ -950,43 +967,297 @@ static void full_channel(void **state)
     assert_int_equal(q->id, other);
 }
 
-// A control plane that starts while the dataplane runs leaves what it finds there alone.
+// The process is killed and the next one starts: nothing is said on the way out.
+static void restart_control_plane(struct fixture *f)
+{
+    char why[256] = "";
+    sessions_free(f->set);
+    if (sessions_new(&f->set, &f->loop, f->config, &f->cp, why, sizeof(why)) != 0)
+        fail_msg("%s", why);
+    f->set->now_ms = virtual_ms;
+    uv_timer_stop(f->set->sweep);
+    f->count = 0;
+    await_peer(f, PEER_ALIVE);
+    settle(f);
+}
+
+static struct session *find_again(struct fixture *f, const char *token)
+{
+    struct session *s = session_find(f->set, token);
+    assert_non_null(s);
+    return s;
+}
+
+struct remembered {
+    char token[SESSION_TOKEN_LEN + 1], etag[16];
+    uint64_t id;
+    uint32_t worker;
+    struct msg_session_open open;
+    struct msg_session_keys keys;
+};
+
+static struct remembered remember(const struct session *s)
+{
+    struct remembered r = {.id = s->id, .worker = s->worker, .open = s->open, .keys = *s->keys};
+    copy(r.token, sizeof(r.token), session_token(s));
+    copy(r.etag, sizeof(r.etag), session_etag(s));
+    return r;
+}
+
+// Nothing that the dataplane was told from `from` on takes anything away that it has.
+static void assert_undisturbed(struct fixture *f, const struct remembered *r)
+{
+    bool open = false, keys = false, ice = false;
+    for (unsigned i = 0; i < f->count; i++) {
+        const struct logged *m = &f->log[i];
+        assert_true(m->head.type != MSG_SESSION_CLOSE && m->head.type != MSG_STREAM_CLOSE);
+        if (m->lane != 1 + r->worker || m->head.id != r->id)
+            continue;
+        if (m->head.type == MSG_SESSION_OPEN) {
+            open = true;
+            assert_memory_equal(m->bytes, &r->open, sizeof(r->open));
+        } else if (m->head.type == MSG_SESSION_KEYS) {
+            keys = true;
+            assert_memory_equal(m->bytes, &r->keys, sizeof(r->keys));
+        } else if (m->head.type == MSG_SESSION_ICE) {
+            ice = true;
+            assert_memory_equal(&m->ice.ice, &r->open.ice, sizeof(r->open.ice));
+        }
+    }
+    assert_true(open && keys && ice);
+}
+
 static void control_plane_restarts(void **state)
 {
     struct fixture *f = *state;
+    struct session_info info = {0};
+    struct stream_info stream = {0};
+    struct session *p = join(f, ROLE_PUBLISH, "demo", true);
+    up_head(f, 1 + p->worker, MSG_SESSION_MEDIA, p->id);
+    stream_is(f, p, STREAM_LIVE);
+    struct session *v = join(f, ROLE_PLAY, "demo", true);
+    assert_int_equal(patch(v, fragment("newufrag", CLIENT_PWD), "*"), 200);
+    settle(f);
+    struct remembered publisher = remember(p), viewer = remember(v);
+    uint64_t stream_id = p->stream->id;
+    struct msg_stream_open tracks = find(f, MSG_STREAM_OPEN)->stream;
+
+    restart_control_plane(f);
+    assert_undisturbed(f, &publisher);
+    assert_undisturbed(f, &viewer);
+    assert_memory_equal(find(f, MSG_STREAM_OPEN)->bytes, &tracks, sizeof(tracks));
+    assert_int_equal(f->log[0].head.type, MSG_STREAM_OPEN);
+    p = find_again(f, publisher.token);
+    v = find_again(f, viewer.token);
+    assert_true(p->role == ROLE_PUBLISH && p->phase == PHASE_MEDIA && v->role == ROLE_PLAY);
+    assert_ptr_equal(v->stream, p->stream);
+    assert_ptr_equal(p->stream->publisher, p);
+    assert_int_equal(p->stream->id, stream_id);
+    assert_string_equal(session_stream(v), "demo");
+    channel_session_stats(&f->dp, v->worker, MSG_SLOT(v->id))->id = v->id;
+    channel_session_stats(&f->dp, v->worker, MSG_SLOT(v->id))->last_heard_ns = clock_ms * 1000000;
+    sessions_each(f->set, keep_session, &info);
+    assert_string_equal(info.client, "192.0.2.77");
+    assert_int_equal(info.profile, PROFILE_AEAD_AES_128_GCM);
+    assert_non_null(info.stats); // the viewer is the last in the list
+    streams_each(f->set, count_stream, &stream);
+    assert_true(stream.live && stream.viewers == 1 && stream.since_ms != 0);
+
+    // Signalling goes on: trickle, ICE restart, a new viewer, the end of both old sessions.
+    assert_int_equal(patch(v, fragment("newufrag", CLIENT_PWD), viewer.etag), 204);
+    assert_int_equal(patch(v, fragment("third", CLIENT_PWD), "\"other\""), 412);
+    assert_int_equal(patch(v, fragment("third", CLIENT_PWD), viewer.etag), 200);
+    assert_int_equal(
+        status_of(f, ROLE_PUBLISH, "demo", offer_text(f, ROLE_PUBLISH, "actpass", "VP8", NULL)),
+        409);
+    struct session *fresh = join(f, ROLE_PLAY, "demo", true);
+    assert_true(fresh->id != p->id && fresh->id != v->id);
+    for (uint64_t ms = 0; ms < 3 * f->config->session.setup_timeout_ms; ms += 1000) {
+        channel_session_stats(&f->dp, v->worker, MSG_SLOT(v->id))->last_heard_ns =
+            clock_ms * 1000000;
+        pass(f, 1000);
+    }
+    assert_int_equal(open_sessions(f), 3);
+    assert_null(find(f, MSG_SESSION_CLOSE));
+    channel_session_stats(&f->dp, v->worker, MSG_SLOT(v->id))->id = 0;
+    session_close(v, END_DELETED);
+    settle(f);
+    assert_int_equal(find(f, MSG_SESSION_CLOSE)->head.id, viewer.id);
+    session_close(fresh, END_DELETED);
+    session_close(p, END_DELETED);
+    settle(f);
+    assert_int_equal(open_sessions(f), 0);
+    assert_int_equal(find(f, MSG_STREAM_CLOSE)->head.id, stream_id);
+    assert_int_equal(slots_used(f->set->slots, 0) + slots_used(f->set->slots, 1), 0);
+
+    // And none of them comes back.
+    restart_control_plane(f);
+    assert_int_equal(f->count, 0);
+    assert_int_equal(open_sessions(f), 0);
+    assert_null(session_find(f->set, viewer.token));
+}
+
+static void restart_ignores_dtls(void **state)
+{
+    struct fixture *f = *state;
+    struct session *p = join(f, ROLE_PUBLISH, "a", true);
+    struct remembered old = remember(p);
+    restart_control_plane(f);
+    p = find_again(f, old.token);
+    path(f, p);
+    dtls_close(f->client[0].dtls); // close_notify, which nobody can read any more
+    settle(f);
+    assert_ptr_equal(session_find(f->set, old.token), p);
+    assert_null(find(f, MSG_DTLS_SEND));
+    assert_int_equal(p->phase, PHASE_DTLS);
+    up_head(f, 1 + p->worker, MSG_SESSION_MEDIA, p->id);
+    settle(f);
+    assert_int_equal(p->phase, PHASE_MEDIA);
+    struct msg_session_dead dead = {
+        .head = {.type = MSG_SESSION_DEAD, .length = sizeof(dead), .id = p->id},
+        .reason = DEAD_TIMEOUT};
+    up(f, 1 + p->worker, &dead);
+    settle(f);
+    assert_null(session_find(f->set, old.token));
+}
+
+static void restart_ends_handshakes(void **state)
+{
+    struct fixture *f = *state;
+    struct session *p = join(f, ROLE_PUBLISH, "a", true);
+    stream_is(f, p, STREAM_LIVE);
+    struct remembered young = remember(join(f, ROLE_PUBLISH, "b", false)),
+                      viewer = remember(join(f, ROLE_PLAY, "a", false)),
+                      closing = remember(join(f, ROLE_PLAY, "a", true));
+    f->silent = true;
+    session_close(session_find(f->set, closing.token), END_DELETED);
+    settle(f);
+
+    // What was being closed still is, and no slot is used before the dataplane has confirmed.
+    restart_control_plane(f);
+    assert_int_equal(open_sessions(f), 1);
+    assert_null(session_find(f->set, young.token));
+    assert_null(session_find(f->set, viewer.token));
+    assert_null(streams_find(f->set->streams, "b"));
+    unsigned closes = 0;
+    for (unsigned i = 0; i < f->count; i++) {
+        const struct logged *m = &f->log[i];
+        closes += m->head.type == MSG_SESSION_CLOSE;
+        assert_true(m->head.type != MSG_SESSION_CLOSE ||
+                    (m->lane == 1 + young.worker && m->head.id == young.id) ||
+                    (m->lane == 1 + viewer.worker && m->head.id == viewer.id) ||
+                    (m->lane == 1 + closing.worker && m->head.id == closing.id));
+    }
+    assert_int_equal(closes, 3);
+    assert_int_equal(slots_used(f->set->slots, 0) + slots_used(f->set->slots, 1), 4);
+    f->silent = false;
+    pass(f, SESSION_CLOSE_AGAIN_MS + 500);
+    assert_int_equal(slots_used(f->set->slots, 0) + slots_used(f->set->slots, 1), 1);
+
+    // A slot's next use has another number, also when it was free while nobody ran.
+    restart_control_plane(f);
+    for (unsigned i = 1; i < SLOTS * WORKERS; i++) {
+        struct session *s = join(f, ROLE_PLAY, "a", false);
+        const struct remembered *used[] = {&young, &viewer, &closing};
+        for (unsigned k = 0; k < 3; k++)
+            if (s->worker == used[k]->worker && MSG_SLOT(s->id) == MSG_SLOT(used[k]->id))
+                assert_int_equal(s->id, used[k]->id + (1ull << 32));
+    }
+}
+
+static void both_restart(void **state)
+{
+    struct fixture *f = *state;
+    struct session *p = join(f, ROLE_PUBLISH, "demo", true);
+    stream_is(f, p, STREAM_LIVE);
+    struct remembered publisher = remember(p), viewer = remember(join(f, ROLE_PLAY, "demo", true));
     char why[256];
-    const uint64_t heard = 7ull << 32 | 1, silent = 8ull << 32 | 2, stream = 9ull << 32;
+    channel_close(&f->dp);
     sessions_free(f->set);
-    channel_session_stats(&f->dp, 0, 1)->id = heard;
-    channel_session_stats(&f->dp, 0, 1)->last_heard_ns = clock_ms * 1000000;
-    channel_session_stats(&f->dp, 1, 2)->id = silent;
-    channel_stream_stats(&f->dp, 0)->id = stream;
     assert_int_equal(sessions_new(&f->set, &f->loop, f->config, &f->cp, why, sizeof(why)), 0);
     f->set->now_ms = virtual_ms;
     uv_timer_stop(f->set->sweep);
+    await_peer(f, PEER_ABSENT);
+    struct session_reply reply;
+    const char *offer = offer_text(f, ROLE_PLAY, "actpass", "VP8", NULL);
+    session_create(f->set, ROLE_PLAY, "demo", offer, strlen(offer), "", &reply);
+    assert_int_equal(reply.status, 503);
+    assert_int_equal(reply.retry_after_s, 1);
+    pass_alone(f, 2 * f->config->session.stream_linger_ms);
+    assert_int_equal(open_sessions(f), 2); // nobody is ended while the dataplane is away
+    restart_dataplane(f);
+    settle(f);
+    assert_undisturbed(f, &publisher);
+    assert_undisturbed(f, &viewer);
+    join(f, ROLE_PLAY, "demo", true);
+}
+
+static void damaged_journal(void **state)
+{
+    struct fixture *f = *state;
+    struct session *p = join(f, ROLE_PUBLISH, "demo", true);
+    stream_is(f, p, STREAM_LIVE);
+    struct remembered publisher = remember(p), viewer = remember(join(f, ROLE_PLAY, "demo", true));
+    char why[256];
+    log_level(LEVEL_ERROR);
+    struct session_record r = *journal_session(f->set->journal, viewer.worker, MSG_SLOT(viewer.id));
+    memset(r.token, 'a', sizeof(r.token));
+    journal_put_session(f->set->journal, &r);
+    sessions_free(f->set);
+    assert_int_equal(sessions_new(&f->set, &f->loop, f->config, &f->cp, why, sizeof(why)), 0);
+    f->set->now_ms = virtual_ms;
+    uv_timer_stop(f->set->sweep);
+    f->count = 0;
     await_peer(f, PEER_ALIVE);
     settle(f);
+    assert_int_equal(open_sessions(f), 1);
+    find_again(f, publisher.token);
+    const struct session_record *wiped =
+        journal_session(f->set->journal, viewer.worker, MSG_SLOT(viewer.id));
+    assert_int_equal(wiped->state, JOURNAL_FREE);
+    assert_int_equal(wiped->keys.head.length, 0);
+}
+
+// The journal is lost, or the dataplane has what it should not have: that is ended.
+static void unknown_to_the_journal(void **state)
+{
+    struct fixture *f = *state;
+    const uint64_t first = 7ull << 32 | 1, second = 8ull << 32 | 2, stream = 9ull << 32;
+    channel_session_stats(&f->dp, 0, 1)->id = first;
+    channel_session_stats(&f->dp, 1, 2)->id = second;
+    channel_session_stats(&f->dp, 1, 0)->id = 5; // neither of these is a number
+    channel_session_stats(&f->dp, 0, 2)->id = 7ull << 32 | 1;
+    channel_stream_stats(&f->dp, 0)->id = stream;
+    restart_control_plane(f);
     assert_int_equal(f->count, 0);
+    f->silent = true;
+    pass(f, 1500);
     assert_int_equal(slots_used(f->set->slots, 0), 1);
     assert_int_equal(slots_used(f->set->slots, 1), 1);
-    struct session *p = join(f, ROLE_PUBLISH, "a", false);
-    assert_true(MSG_SLOT(p->stream->id) != 0);
-
-    // One of them is long silent: it is closed. The other ends later, and its stream with it.
-    pass(f, 2000);
-    assert_int_equal(find(f, MSG_SESSION_CLOSE)->head.id, silent);
-    assert_int_equal(slots_used(f->set->slots, 1), 0);
-    assert_null(find(f, MSG_STREAM_CLOSE));
-    struct msg_session_dead dead = {
-        .head = {.type = MSG_SESSION_DEAD, .length = sizeof(dead), .id = heard},
-        .reason = DEAD_TIMEOUT};
-    up(f, 1, &dead);
-    settle(f);
-    sessions_sweep(f->set);
-    settle(f);
-    assert_int_equal(slots_used(f->set->slots, 0), 1); // the new publisher
+    assert_int_equal(find(f, MSG_SESSION_CLOSE)->head.id, first);
     assert_int_equal(find(f, MSG_STREAM_CLOSE)->head.id, stream);
+    struct session *p = join(f, ROLE_PUBLISH, "a", false);
+    assert_true(MSG_SLOT(p->id) != 1 || p->worker != 0);
+    f->silent = false;
+    pass(f, SESSION_CLOSE_AGAIN_MS);
+    channel_session_stats(&f->dp, 0, 1)->id = channel_session_stats(&f->dp, 1, 2)->id = 0;
+    assert_int_equal(slots_used(f->set->slots, 0) + slots_used(f->set->slots, 1), 1);
+
+    // One that has our session's slot is ended, and ours is not touched.
+    f->count = 0;
+    channel_session_stats(&f->dp, p->worker, MSG_SLOT(p->id))->id = p->id + (1ull << 32);
+    pass(f, 1000);
+    assert_int_equal(find(f, MSG_SESSION_CLOSE)->head.id, p->id + (1ull << 32));
+    channel_session_stats(&f->dp, p->worker, MSG_SLOT(p->id))->id = p->id;
+    channel_session_stats(&f->dp, p->worker, MSG_SLOT(p->id))->last_heard_ns = clock_ms * 1000000;
     assert_int_equal(open_sessions(f), 1);
+
+    // A SESSION_DEAD that never came.
+    struct remembered old = remember(p);
+    channel_session_stats(&f->dp, p->worker, MSG_SLOT(p->id))->last_heard_ns =
+        (clock_ms - 2 * f->config->session.timeout_ms - 1) * 1000000;
+    pass(f, 1500);
+    assert_null(session_find(f->set, old.token));
 }
 
 static void shutting_down(void **state)
@@ -1001,6 +1272,9 @@ static void shutting_down(void **state)
     for (unsigned i = 0; i < 2; i++)
         assert_int_equal(dtls_state(f->client[i].dtls), DTLS_CLOSED);
     assert_null(streams_find(f->set->streams, "a"));
+    assert_true(sessions_all_closed(f->set));
+    assert_int_equal(
+        status_of(f, ROLE_PUBLISH, "b", offer_text(f, ROLE_PUBLISH, "actpass", "VP8", NULL)), 503);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -1026,6 +1300,11 @@ int main(void)
         TEST(dataplane_restarts),
         TEST(full_channel),
         TEST(control_plane_restarts),
+        TEST(restart_ignores_dtls),
+        TEST(restart_ends_handshakes),
+        TEST(both_restart),
+        TEST(damaged_journal),
+        TEST(unknown_to_the_journal),
         TEST(shutting_down),
     };
     log_level(LEVEL_ERROR);

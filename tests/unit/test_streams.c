@@ -1,5 +1,6 @@
 // The table of streams, and the messages that it sends to workers; slots as well, which it stands
 // on.
+#include "../../controlplane/journal.h"
 #include "../../controlplane/slots.h"
 #include "../../controlplane/streams.h"
 #include <errno.h>
@@ -58,7 +59,7 @@ static struct streams *table(uint32_t max)
     struct streams *s;
     sent_count = 0;
     full = 0;
-    assert_int_equal(streams_new(&s, max, WORKERS, 7, record, NULL), 0);
+    assert_int_equal(streams_new(&s, max, WORKERS, 7, NULL, record, NULL), 0);
     return s;
 }
 
@@ -144,19 +145,19 @@ static void live_state(void **state)
     struct stream *st;
     stream_publish(s, "a", somebody, 0, &t, &st);
     stream_view(s, st, 0);
-    stream_state(st, STREAM_IDLE, 5);
+    stream_state(s, st, STREAM_IDLE, 5);
     assert_false(st->live || st->stalled);
-    stream_state(st, STREAM_LIVE, 10);
-    stream_state(st, STREAM_LIVE, 20);
+    stream_state(s, st, STREAM_LIVE, 10);
+    stream_state(s, st, STREAM_LIVE, 20);
     assert_true(st->live && !st->stalled);
     assert_int_equal(st->since_ms, 10);
-    stream_state(st, STREAM_BYE, 30);
+    stream_state(s, st, STREAM_BYE, 30);
     assert_true(!st->live && st->stalled);
-    stream_state(st, STREAM_LIVE, 40);
+    stream_state(s, st, STREAM_LIVE, 40);
     assert_int_equal(st->since_ms, 40);
     stream_unpublish(s, st, 50);
     assert_false(st->live);
-    stream_state(st, STREAM_LIVE, 60); // a late one
+    stream_state(s, st, STREAM_LIVE, 60); // a late one
     assert_false(st->live);
     streams_free(s);
 }
@@ -256,7 +257,8 @@ static void full_lanes(void **state)
     streams_free(s);
 }
 
-static void dataplane_forgets(void **state)
+// A dataplane goes on where its predecessor was: what was said, closings too, is said again.
+static void said_again(void **state)
 {
     struct streams *s = table(2);
     struct sdp_tracks t = vp8();
@@ -266,34 +268,94 @@ static void dataplane_forgets(void **state)
     stream_view(s, a, 1);
     streams_sync(s);
     sent_count = 0;
-    stream_unpublish(s, b, 0); // removed, not yet told: a new dataplane needs no STREAM_CLOSE
-    streams_forgotten(s);
+    full = 1u << 2;
+    stream_unpublish(s, b, 0);
     streams_sync(s);
-    assert_sent("O1:0 O2:0 F1:2");
+    full = 0;
+    assert_sent("");
+    streams_repeat(s);
+    streams_sync(s);
+    assert_sent("C2:0 O1:0 O2:0 F1:2");
     streams_free(s);
 }
 
-static void kept_numbers(void **state)
+static void disowned_numbers(void **state)
 {
     struct streams *s = table(3);
     struct sdp_tracks t = vp8();
     struct stream *a, *b;
-    const uint64_t kept = 5ull << 32 | 1;
-    assert_int_equal(streams_keep(s, kept), 0);
-    assert_int_equal(streams_keep(s, kept), -EBUSY);
-    assert_int_equal(streams_keep(s, 5ull << 32 | 3), -EINVAL);
-    assert_null(streams_by_id(s, kept));
+    const uint64_t other = 5ull << 32 | 1;
+    assert_int_equal(streams_disown(s, other), 0);
+    assert_int_equal(streams_disown(s, other), -EBUSY);
+    assert_int_equal(streams_disown(s, 5ull << 32 | 3), -EINVAL);
+    assert_null(streams_by_id(s, other));
     stream_publish(s, "a", somebody, 0, &t, &a);
     stream_publish(s, "b", somebody, 0, &t, &b);
     assert_true(MSG_SLOT(a->id) != 1 && MSG_SLOT(b->id) != 1);
     assert_int_equal(stream_publish(s, "c", somebody, 0, &t, &b), -ENOSPC);
+    full = 1u << 3;
     streams_sync(s);
-    sent_count = 0;
-    streams_let_go(s);
+    assert_sent("O1:0 F1:0 O1:0 F1:0 C1:0 C2:0");
+    assert_int_equal(stream_publish(s, "c", somebody, 0, &t, &b), -ENOSPC);
+    full = 0;
     streams_sync(s);
-    assert_sent("C1:0 C2:0 C3:0");
+    assert_sent("C3:0");
     assert_int_equal(stream_publish(s, "c", somebody, 0, &t, &b), 0);
-    assert_int_equal(b->id, kept + (1ull << 32));
+    assert_int_equal(b->id, other + (1ull << 32));
+    streams_free(s);
+}
+
+static struct stream_record record_of(const char *name, uint64_t id, enum journal_state state)
+{
+    struct stream_record r = {.id = id,
+                              .state = (uint8_t)state,
+                              .source_worker = 1,
+                              .told = 6,
+                              .live = 1,
+                              .since_ms = 77,
+                              .tracks = vp8()};
+    snprintf(r.name, sizeof(r.name), "%s", name);
+    return r;
+}
+
+static void back_from_the_journal(void **state)
+{
+    struct streams *s = table(5);
+    struct stream_record watched = record_of("watched", 9ull << 32, JOURNAL_OPEN),
+                         alone = record_of("alone", 9ull << 32 | 1, JOURNAL_OPEN),
+                         ended = record_of("", 9ull << 32 | 2, JOURNAL_CLOSING),
+                         unused = record_of("", 9ull << 32 | 3, JOURNAL_FREE),
+                         elsewhere = record_of("elsewhere", 9ull << 32 | 4, JOURNAL_OPEN);
+    elsewhere.source_worker = WORKERS;
+    assert_int_equal(streams_restore(s, &watched, 1000), 0);
+    assert_int_equal(streams_restore(s, &watched, 1000), -EBUSY);
+    assert_int_equal(streams_restore(s, &alone, 1000), 0);
+    assert_int_equal(streams_restore(s, &ended, 1000), 0);
+    assert_int_equal(streams_restore(s, &unused, 1000), 0);
+    assert_int_equal(streams_restore(s, &elsewhere, 1000), -EINVAL);
+    struct stream *st = streams_find(s, "watched");
+    assert_ptr_equal(streams_by_id(s, watched.id), st);
+    assert_false(stream_rejoin(st, somebody, 0));
+    assert_true(stream_rejoin(st, somebody, 1));
+    assert_false(stream_rejoin(st, somebody, 1));
+    stream_view(s, st, 1);
+    streams_restored(s);
+    assert_true(st->live && st->since_ms == 77);
+    assert_null(streams_find(s, "alone"));
+    assert_null(streams_find(s, "elsewhere"));
+
+    // What the workers may know is told to go only where nobody needs it.
+    full = 0xff;
+    assert_int_equal(streams_sync(s), -EAGAIN);
+    full = 0;
+    assert_int_equal(streams_sync(s), 0);
+    assert_sent("C2:0 C3:0 C2:0 C3:0 O2:1 F2:0 C3:0");
+    struct sdp_tracks t = vp8();
+    struct stream *fresh;
+    stream_publish(s, "x", somebody, 0, &t, &fresh);
+    assert_int_equal(fresh->id, unused.id + (1ull << 32));
+    stream_publish(s, "y", somebody, 0, &t, &fresh); // slot 4, never used
+    assert_int_equal(MSG_GENERATION(fresh->id), 7);
     streams_free(s);
 }
 
@@ -382,8 +444,9 @@ int main(void)
         cmocka_unit_test(compatibility),
         cmocka_unit_test(table_full),
         cmocka_unit_test(full_lanes),
-        cmocka_unit_test(dataplane_forgets),
-        cmocka_unit_test(kept_numbers),
+        cmocka_unit_test(said_again),
+        cmocka_unit_test(disowned_numbers),
+        cmocka_unit_test(back_from_the_journal),
         cmocka_unit_test(reserved_slots),
         cmocka_unit_test(visiting_and_many),
         cmocka_unit_test(slot_numbers),
