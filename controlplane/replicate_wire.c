@@ -1,0 +1,210 @@
+// Checks of replication frames; see replicate_wire.h. Pure.
+#include "replicate_wire.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    bool counted;
+    size_t size; // 0: anything from a head to the longest
+} types[WIRE_TYPES] = {
+#define X(name_, state_, help_) [WIRE_##name_] = {.name = #name_, .counted = state_},
+    WIRE_LIST(X)
+#undef X
+};
+
+static const size_t sizes[WIRE_TYPES] = {
+    [WIRE_REFUSE] = sizeof(struct wire_refuse),
+    [WIRE_PING] = sizeof(struct wire_head),
+    [WIRE_ACK] = sizeof(struct wire_ack),
+    [WIRE_KEYS] = sizeof(struct wire_keys),
+    [WIRE_REKEY] = sizeof(struct wire_head),
+    [WIRE_GROUP] = sizeof(struct wire_group),
+    [WIRE_STREAM] = sizeof(struct wire_stream),
+    [WIRE_STREAM_GONE] = sizeof(struct wire_stream_gone),
+    [WIRE_SESSION] = sizeof(struct wire_session),
+    [WIRE_NUMBERS] = sizeof(struct wire_numbers),
+    [WIRE_PATH] = sizeof(struct wire_path),
+    [WIRE_SESSION_GONE] = sizeof(struct wire_session_gone),
+    [WIRE_SYNCED] = sizeof(struct wire_synced),
+};
+
+int wire_length(const void *bytes, size_t size)
+{
+    struct wire_head head;
+    if (size < sizeof(head))
+        return 0;
+    memcpy(&head, bytes, sizeof(head));
+    if (head.length < sizeof(head) || head.length > WIRE_FRAME_MAX)
+        return -EBADMSG;
+    return (int)head.length;
+}
+
+static bool check_text(const char *text, size_t size)
+{
+    size_t n = strnlen(text, size);
+    for (size_t i = 0; i < n; i++)
+        if (text[i] < ' ' || text[i] > '~')
+            return false;
+    return n < size;
+}
+
+static bool check_token(const struct wire_token *token)
+{
+    return strnlen(token->text, sizeof(token->text)) == SESSION_TOKEN_LEN &&
+           strspn(token->text, "abcdefghijklmnopqrstuvwxyz234567") == SESSION_TOKEN_LEN;
+}
+
+static bool check_stream_name(const char *name, size_t size)
+{
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    size_t n = strnlen(name, size);
+    return n > 0 && n <= STREAM_NAME_MAX && strspn(name, allowed) == n;
+}
+
+// The paths and numbers are checked as what they become: MSG_SESSION_ADOPT.
+static bool check_adopt(const struct msg_numbers *numbers, const struct abi_addr *remote,
+                        const struct abi_addr *local)
+{
+    struct msg_session_adopt m = {
+        .head = {.type = MSG_SESSION_ADOPT, .length = sizeof(m), .id = 1ull << 32},
+        .remote = *remote,
+        .local = *local,
+    };
+    if (numbers != NULL)
+        m.numbers = *numbers;
+    return msg_check(&m.head) == 0;
+}
+
+static bool check_stream(const struct wire_stream *m)
+{
+    if (m->owner > WIRE_YOURS || m->linger > 1 || m->trunk_id == 0 ||
+        m->record.state != JOURNAL_OPEN || !stream_record_valid(&m->record))
+        return false;
+    for (unsigned t = 0; t < m->record.tracks.count; t++)
+        if (!check_text(m->record.tracks.fmtp[t].text, SDP_FMTP_MAX)) // goes into answers
+            return false;
+    return true;
+}
+
+static bool check_session(const struct wire_session *m)
+{
+    const struct session_record *r = &m->record;
+    struct wire_token token;
+    memcpy(&token, r->token, sizeof(token));
+    return m->owner <= WIRE_YOURS && r->state == JOURNAL_OPEN && session_record_valid(r) &&
+           check_token(&token) && check_text(r->etag, sizeof(r->etag)) &&
+           check_text(r->client, sizeof(r->client)) &&
+           check_adopt(&m->numbers, &m->remote, &m->local);
+}
+
+static bool check_group(const struct wire_group *m)
+{
+    return m->owner <= WIRE_YOURS && (m->role == GROUP_STANDBY || m->role == GROUP_ACTIVE) &&
+           m->wish <= GROUP_ACTIVE;
+}
+
+static bool check_media(const struct abi_addr *addr, uint8_t family)
+{
+    return addr->family == 0 || (addr->family == family && addr->port != 0);
+}
+
+static bool check_dtls(const struct wire_dtls *m)
+{
+    size_t head = offsetof(struct wire_dtls, data);
+    return m->head.length > head && m->head.length <= sizeof(*m) &&
+           m->size == m->head.length - head && check_token(&m->token);
+}
+
+int wire_check(const struct wire_head *head)
+{
+    const union wire_frame *m = (const void *)head;
+    bool good = true;
+    if (head->type == WIRE_NONE || head->type >= WIRE_TYPES || head->length < sizeof(*head) ||
+        head->length > WIRE_FRAME_MAX)
+        return -EBADMSG;
+    if (sizes[head->type] != 0 && head->length != sizes[head->type])
+        return -EBADMSG;
+    switch ((enum wire_type)head->type) {
+    case WIRE_HELLO:
+        good = head->length >= offsetof(struct wire_hello, abi_version) &&
+               check_text(m->hello.node, sizeof(m->hello.node));
+        break;
+    case WIRE_REFUSE:
+        good = check_text(m->refuse.reason, sizeof(m->refuse.reason));
+        break;
+    case WIRE_GROUP:
+        good = check_group(&m->group);
+        break;
+    case WIRE_STREAM:
+        good = check_stream(&m->stream);
+        break;
+    case WIRE_STREAM_GONE:
+        good = m->stream_gone.owner <= WIRE_YOURS &&
+               check_stream_name(m->stream_gone.name, sizeof(m->stream_gone.name));
+        break;
+    case WIRE_SESSION:
+        good = check_session(&m->session);
+        break;
+    case WIRE_NUMBERS:
+        good = check_token(&m->numbers.token) &&
+               check_adopt(&m->numbers.numbers, &(struct abi_addr){0}, &(struct abi_addr){0});
+        break;
+    case WIRE_PATH:
+        good = check_token(&m->path.token) && check_adopt(NULL, &m->path.remote, &m->path.local);
+        break;
+    case WIRE_SESSION_GONE:
+        good = check_token(&m->session_gone.token);
+        break;
+    case WIRE_SYNCED:
+        good = m->synced.owner <= WIRE_YOURS;
+        break;
+    case WIRE_DTLS:
+        good = check_dtls(&m->dtls);
+        break;
+    case WIRE_PING:
+    case WIRE_ACK:
+    case WIRE_KEYS:
+    case WIRE_REKEY:
+    case WIRE_NONE:
+    case WIRE_TYPES:
+        break;
+    }
+    return good ? 0 : -EBADMSG;
+}
+
+int wire_check_hello(const struct wire_hello *m, const char *partner, char *why, size_t why_size)
+{
+    if (m->magic != WIRE_MAGIC)
+        snprintf(why, why_size, "it does not speak this protocol, or in another byte order");
+    else if (m->version != WIRE_VERSION)
+        snprintf(why, why_size, "it speaks version %u of replication, we speak %u", m->version,
+                 WIRE_VERSION);
+    else if (strcmp(m->node, partner) != 0)
+        snprintf(why, why_size, "it calls itself '%s', not '%s'", m->node, partner);
+    else if (m->head.length != sizeof(*m) || m->abi_version != ABI_VERSION ||
+             m->session_size != sizeof(struct wire_session) ||
+             m->stream_size != sizeof(struct wire_stream))
+        snprintf(why, why_size, "its sessions have another layout (channel version %u, ours is %u)",
+                 m->head.length == sizeof(*m) ? m->abi_version : 0, ABI_VERSION);
+    else if (m->workers == 0 || m->workers > ABI_MAX_WORKERS)
+        snprintf(why, why_size, "it has %u workers", m->workers);
+    else if (!check_group(&m->group[WIRE_MINE]) || !check_group(&m->group[WIRE_YOURS]) ||
+             !check_media(&m->media4, 4) || !check_media(&m->media6, 6))
+        snprintf(why, why_size, "its greeting makes no sense");
+    else
+        return 0;
+    return -EPROTO;
+}
+
+bool wire_counted(uint16_t type)
+{
+    return type < WIRE_TYPES && types[type].counted;
+}
+
+const char *wire_name(uint16_t type)
+{
+    return type < WIRE_TYPES && types[type].name != NULL ? types[type].name : "unknown";
+}

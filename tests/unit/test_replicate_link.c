@@ -1,0 +1,303 @@
+// Unit tests of controlplane/replicate_link.c: two ends in one process over loopback TLS.
+#include "../../controlplane/log.h"
+#include "../../controlplane/replicate_link.h"
+#include "replicate_pair.h"
+#include <errno.h>
+
+struct end {
+    struct replink *link;
+    bool up, leader;
+    int ups, downs, acks;
+    uint64_t last_ack;
+    uint32_t workers;
+    char why[256];
+    char certificate[96], key[96], ca[96];
+    int refuse_frames;
+};
+
+static uv_loop_t loop;
+
+static void on_hello(void *opaque, struct wire_hello *hello)
+{
+    struct end *end = opaque;
+    hello->workers = end->workers;
+    for (int i = 0; i < 2; i++)
+        hello->group[i] = (struct wire_group){.owner = (uint8_t)i, .role = GROUP_ACTIVE};
+}
+
+static void on_up(void *opaque, const struct wire_hello *hello, bool leader)
+{
+    struct end *end = opaque;
+    end->up = true;
+    end->ups++;
+    end->leader = leader;
+    assert_int_equal(hello->version, WIRE_VERSION);
+}
+
+static int on_frame(void *opaque, const union wire_frame *frame, char *why, size_t why_size)
+{
+    struct end *end = opaque;
+    assert_int_equal(frame->head.type, WIRE_ACK);
+    end->acks++;
+    end->last_ack = frame->ack.count;
+    if (end->refuse_frames == 0)
+        return 0;
+    snprintf(why, why_size, "sent what I do not like");
+    return -EPROTO;
+}
+
+static void on_turn(void *opaque)
+{
+}
+
+static void on_down(void *opaque, const char *why)
+{
+    struct end *end = opaque;
+    end->up = false;
+    end->downs++;
+    snprintf(end->why, sizeof(end->why), "%s", why);
+}
+
+static const struct replink_handlers handlers = {
+    .hello = on_hello, .up = on_up, .frame = on_frame, .turn = on_turn, .down = on_down};
+
+static struct abi_addr loopback(uint16_t port)
+{
+    return (struct abi_addr){.ip = {127, 0, 0, 1}, .port = port, .family = 4};
+}
+
+// Opens an end named `node` that expects `partner` and dials `port` (0: only listens).
+static void open_end(struct end *end, const char *node, const char *partner, const char *file,
+                     uint16_t port)
+{
+    char why[256] = "";
+    *end = (struct end){.workers = 1};
+    snprintf(end->certificate, sizeof(end->certificate), "%s/%s.pem", certs, file);
+    snprintf(end->key, sizeof(end->key), "%s/%s.key", certs, file);
+    snprintf(end->ca, sizeof(end->ca), "%s/ca.pem", certs);
+    struct replink_config config = {.node = node,
+                                    .partner = partner,
+                                    .certificate = end->certificate,
+                                    .key = end->key,
+                                    .ca = end->ca,
+                                    .listen = loopback(0),
+                                    .address = loopback(port)};
+    int rc = replink_new(&end->link, &loop, &config, &handlers, end, why, sizeof(why));
+    if (rc != 0)
+        fail_msg("%s", why);
+}
+
+static int loop_open(void **state)
+{
+    return uv_loop_init(&loop);
+}
+
+static int loop_end(void **state)
+{
+    uv_run(&loop, UV_RUN_DEFAULT);
+    return uv_loop_close(&loop);
+}
+
+static struct end a, b;
+
+static void open_pair(void)
+{
+    open_end(&a, "a", "b", "a", 0);
+    open_end(&b, "b", "a", "b", replink_port(a.link));
+}
+
+static void close_pair(void)
+{
+    replink_free(a.link);
+    replink_free(b.link);
+}
+
+static bool both_up(void *opaque)
+{
+    return a.up && b.up;
+}
+
+static bool both_down(void *opaque)
+{
+    return !a.up && !b.up;
+}
+
+static bool a_explains(void *opaque)
+{
+    return *replink_why(a.link) != 0 && strstr(replink_why(a.link), opaque) != NULL;
+}
+
+static bool b_explains(void *opaque)
+{
+    return *replink_why(b.link) != 0 && strstr(replink_why(b.link), opaque) != NULL;
+}
+
+static struct wire_ack ack_frame(uint64_t count)
+{
+    return (struct wire_ack){.head = {.type = WIRE_ACK, .length = sizeof(struct wire_ack)},
+                             .count = count};
+}
+
+static bool all_came(void *opaque)
+{
+    return a.acks == *(int *)opaque;
+}
+
+static void test_frames_pass_in_order(void **state)
+{
+    int count = 3000;
+    open_pair();
+    assert_true(run_until(&loop, both_up, NULL, 3000));
+    assert_true(a.leader && !b.leader);
+    for (int i = 1; i <= count; i++) {
+        struct wire_ack m = ack_frame((uint64_t)i);
+        assert_int_equal(replink_send(b.link, &m), 0);
+    }
+    assert_true(run_until(&loop, all_came, &count, 3000));
+    assert_int_equal(a.last_ack, count);
+    close_pair();
+}
+
+// Whoever connects first, the connection that a dialled stays, and only one does.
+static void test_both_dial(void **state)
+{
+    open_end(&b, "b", "a", "b", 0);
+    uint16_t port = replink_port(b.link);
+    open_end(&a, "a", "b", "a", port);
+    struct end c;
+    assert_true(run_until(&loop, both_up, NULL, 3000));
+    // Another process of the same name takes over from the one before.
+    open_end(&c, "a", "b", "a", port);
+    int downs = b.downs;
+    bool (*again)(void *) = both_up;
+    a.up = true;
+    for (int i = 0; i < 200 && b.downs == downs; i++)
+        uv_run(&loop, UV_RUN_ONCE);
+    assert_int_equal(b.downs, downs + 1);
+    assert_true(again(NULL));
+    assert_true(b.ups >= 2);
+    replink_free(c.link);
+    close_pair();
+}
+
+static void test_a_stranger_is_refused_by_name(void **state)
+{
+    open_end(&a, "a", "b", "a", 0);
+    open_end(&b, "b", "a", "other", replink_port(a.link));
+    assert_true(run_until(&loop, a_explains, "its certificate is not b's", 3000));
+    assert_false(a.up);
+    assert_true(replink_counts(a.link)->refused > 0);
+    close_pair();
+}
+
+static void test_a_wrong_name_is_refused(void **state)
+{
+    open_end(&a, "a", "b", "a", 0);
+    open_end(&b, "b", "a", "a", replink_port(a.link)); // a's own certificate
+    assert_true(run_until(&loop, a_explains, "its certificate is not b's", 3000));
+    assert_false(a.up);
+    close_pair();
+}
+
+// The name in HELLO must be the certificate's.
+static void test_a_false_hello_is_refused(void **state)
+{
+    open_end(&a, "a", "b", "a", 0);
+    open_end(&b, "c", "a", "b", replink_port(a.link));
+    assert_true(run_until(&loop, a_explains, "it calls itself 'c', not 'b'", 3000));
+    assert_true(run_until(&loop, b_explains, "hung up: refused: it calls itself", 3000));
+    assert_false(a.up);
+    close_pair();
+}
+
+static void test_a_handler_can_refuse(void **state)
+{
+    open_pair();
+    assert_true(run_until(&loop, both_up, NULL, 3000));
+    a.refuse_frames = 1;
+    struct wire_ack m = ack_frame(1);
+    replink_send(b.link, &m);
+    assert_true(run_until(&loop, both_down, NULL, 1000));
+    assert_string_equal(a.why, "sent what I do not like");
+    assert_string_equal(b.why, "hung up: sent what I do not like");
+    a.refuse_frames = 0;
+    assert_true(run_until(&loop, both_up, NULL, 3000)); // and is back
+    close_pair();
+}
+
+static void test_nonsense_is_refused(void **state)
+{
+    open_pair();
+    assert_true(run_until(&loop, both_up, NULL, 3000));
+    struct wire_group m = {.head = {.type = WIRE_GROUP, .length = sizeof(m)}, .role = 77};
+    replink_send(b.link, &m);
+    assert_true(run_until(&loop, both_down, NULL, 1000));
+    assert_string_equal(a.why, "sent a malformed GROUP");
+    close_pair();
+}
+
+static void test_a_flood_is_refused(void **state)
+{
+    open_pair();
+    assert_true(run_until(&loop, both_up, NULL, 3000));
+    struct wire_ack m = ack_frame(1);
+    for (int i = 0; i < REPLINK_FRAMES_PER_S + 100 && replink_up(b.link); i++)
+        replink_send(b.link, &m);
+    assert_true(run_until(&loop, both_down, NULL, 2000));
+    assert_string_equal(a.why, "floods us");
+    close_pair();
+}
+
+// A peer that connects and says nothing is not held for long, and does not keep the partner away.
+static void test_a_silent_stranger_holds_nobody_up(void **state)
+{
+    open_end(&a, "a", "b", "a", 0);
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_port = htons(replink_port(a.link)),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fds[2 * REPLINK_PENDING];
+    for (int i = 0; i < 2 * REPLINK_PENDING; i++) {
+        fds[i] = socket(AF_INET, SOCK_STREAM, 0);
+        assert_int_equal(connect(fds[i], (struct sockaddr *)&at, sizeof(at)), 0);
+        uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    open_end(&b, "b", "a", "b", replink_port(a.link));
+    assert_true(run_until(&loop, both_up, NULL, 3 * REPLINK_GREET_MS));
+    for (int i = 0; i < 2 * REPLINK_PENDING; i++)
+        close(fds[i]);
+    close_pair();
+}
+
+static void test_files_that_are_no_certificates(void **state)
+{
+    char why[256] = "", path[96];
+    snprintf(path, sizeof(path), "%s/ca.srl", certs);
+    struct replink *link;
+    struct replink_config config = {.node = "a",
+                                    .partner = "b",
+                                    .certificate = path,
+                                    .key = path,
+                                    .ca = path,
+                                    .listen = loopback(0)};
+    assert_int_equal(replink_new(&link, &loop, &config, &handlers, &a, why, sizeof(why)), -EINVAL);
+    assert_non_null(strstr(why, "ca.srl cannot be used"));
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, loop_open, loop_end)
+    const struct CMUnitTest tests[] = {
+        TEST(test_frames_pass_in_order),
+        TEST(test_both_dial),
+        TEST(test_a_stranger_is_refused_by_name),
+        TEST(test_a_wrong_name_is_refused),
+        TEST(test_a_false_hello_is_refused),
+        TEST(test_a_handler_can_refuse),
+        TEST(test_nonsense_is_refused),
+        TEST(test_a_flood_is_refused),
+        TEST(test_a_silent_stranger_holds_nobody_up),
+        TEST(test_files_that_are_no_certificates),
+    };
+    log_level(LEVEL_ERROR);
+    return cmocka_run_group_tests(tests, make_certificates, remove_certificates);
+}
