@@ -8,6 +8,7 @@
 #define ANNOUNCEMENT_NS 100000000
 #define RTX_LEASE 4096u // RTX numbers that are asked for at a time
 #define RTX_MARGIN 1024u
+#define RTX_RESERVE 8192u // steps over it stay far below 2^15, or receivers lose the rollover count
 // Numbers of SRTCP: the term above, a count below. A node's term is never its partner's.
 #define TERM_SHIFT 24
 #define BFD_SOURCE_PORT 49152 // RFC 5881 section 4
@@ -283,12 +284,21 @@ void failover_enter_term(struct worker *worker, struct session *session)
         return;
     session->term = term;
     session->rtcp_index = (term & 0x7f) << TERM_SHIFT | 1;
-    for (int t = 0; t < MSG_MAX_TRACKS; t++)
-        if (sender->sub[t].rtx_index < session->rtx_limit[t])
-            sender->sub[t].rtx_index = session->rtx_limit[t];
+    // A partner's term is odd: with nobody to confirm a lease it may use the reserve behind the
+    // last limit that it knows. The home node never goes beyond that limit without its partner's
+    // word, and leaves the reserve out when its turn comes again.
+    bool partner = term & 1;
+    for (int t = 0; t < session->tracks; t++) {
+        uint64_t start = session->rtx_limit[t] + (partner ? 0 : RTX_RESERVE);
+        if (!session->rtx_limit[t] || sender->sub[t].rtx_index > start)
+            continue;
+        sender->sub[t].rtx_index = start;
+        session->rtx_limit[t] = start + (partner ? RTX_RESERVE : 0);
+        session->rtx_asked[t] = session->rtx_limit[t];
+    }
 }
 
-void failover_tell_numbers(struct worker *worker, const struct session *session)
+void failover_tell_numbers(struct worker *worker, struct session *session)
 {
     const struct sender *sender = tables_sender(&worker->tables, session);
     struct msg_session_numbers message = {
@@ -301,7 +311,51 @@ void failover_tell_numbers(struct worker *worker, const struct session *session)
         message.numbers.delta[t] = sub->delta;
         message.numbers.rtx_limit[t] = session->rtx_asked[t] & INDEX_MASK;
     }
-    channel_send(worker->dp->channel, worker->lane, &message);
+    if (channel_send(worker->dp->channel, worker->lane, &message) == 0)
+        session->numbers_told = message.numbers.numbered;
+}
+
+// Shows a standby's address to a client: browsers forget a silent pair.
+static void keep_alive(struct worker *worker, struct session *session)
+{
+    const struct msg_ice *ice = &session->ice;
+    const struct sender *sender = tables_sender(&worker->tables, session);
+    // An adopted path is the partner's to keep.
+    if (session->adopted || !sender->frame.length ||
+        worker->now_ns - session->kept_alive_ns < KEEP_ALIVE_NS)
+        return;
+    session->kept_alive_ns = worker->now_ns;
+    char username[MSG_REMOTE_ICE_MAX + 1 + MSG_UFRAG_LEN];
+    memcpy(username, ice->remote_ufrag, ice->remote_ufrag_len);
+    username[ice->remote_ufrag_len] = ':';
+    memcpy(username + ice->remote_ufrag_len + 1, ice->ufrag, MSG_UFRAG_LEN);
+    struct stun_check check = {.username = username,
+                               .username_length = ice->remote_ufrag_len + 1u + MSG_UFRAG_LEN,
+                               .priority = 1,
+                               .role = STUN_ROLE_CONTROLLED,
+                               .tiebreaker = rte_rand()};
+    uint64_t random = rte_rand();
+    memcpy(check.id, &random, sizeof(random));
+    struct stun_key key;
+    stun_key_init(&key, ice->remote_pwd, ice->remote_pwd_len);
+    uint8_t buffer[512];
+    size_t size = stun_write_request(buffer, sizeof(buffer), &check, &key);
+    if (size)
+        worker_send_payload(worker, session, buffer, size);
+}
+
+void failover_sweep(struct worker *worker, struct session *session)
+{
+    const struct sender *sender = tables_sender(&worker->tables, session);
+    uint8_t numbered = 0;
+    if (!failover_active(worker, sender->group)) {
+        keep_alive(worker, session);
+        return;
+    }
+    for (int t = 0; t < session->tracks; t++)
+        numbered |= (uint8_t)(sender->sub[t].numbered << t);
+    if (sender->group && numbered != session->numbers_told)
+        failover_tell_numbers(worker, session);
 }
 
 bool failover_lease_rtx(struct worker *worker, struct session *session, uint8_t track)
@@ -329,8 +383,11 @@ void failover_adopt(struct worker *worker, const struct msg_session_adopt *messa
     for (int t = 0; t < session->tracks; t++) {
         struct sub *sub = &sender->sub[t];
         // At home this confirms that the partner knows the limit; at the partner it is the limit.
-        if (message->numbers.rtx_limit[t] > session->rtx_limit[t])
+        if (message->numbers.rtx_limit[t] > session->rtx_limit[t]) {
             session->rtx_limit[t] = message->numbers.rtx_limit[t];
+            if (!home)
+                sub->rtx_index = session->rtx_limit[t];
+        }
         if (home || !(message->numbers.numbered & 1u << t))
             continue;
         sub->delta = message->numbers.delta[t];
@@ -347,34 +404,6 @@ void failover_adopt(struct worker *worker, const struct msg_session_adopt *messa
     session->path =
         tables_validate_path(&worker->tables, session, &message->remote, worker->now_ns);
     session->adopted = true;
-}
-
-void failover_keep_alive(struct worker *worker, struct session *session)
-{
-    const struct msg_ice *ice = &session->ice;
-    const struct sender *sender = tables_sender(&worker->tables, session);
-    // An adopted path is the partner's to keep.
-    if (session->adopted || !sender->frame.length ||
-        worker->now_ns - session->kept_alive_ns < KEEP_ALIVE_NS)
-        return;
-    session->kept_alive_ns = worker->now_ns;
-    char username[MSG_REMOTE_ICE_MAX + 1 + MSG_UFRAG_LEN];
-    memcpy(username, ice->remote_ufrag, ice->remote_ufrag_len);
-    username[ice->remote_ufrag_len] = ':';
-    memcpy(username + ice->remote_ufrag_len + 1, ice->ufrag, MSG_UFRAG_LEN);
-    struct stun_check check = {.username = username,
-                               .username_length = ice->remote_ufrag_len + 1u + MSG_UFRAG_LEN,
-                               .priority = 1,
-                               .role = STUN_ROLE_CONTROLLED,
-                               .tiebreaker = rte_rand()};
-    uint64_t random = rte_rand();
-    memcpy(check.id, &random, sizeof(random));
-    struct stun_key key;
-    stun_key_init(&key, ice->remote_pwd, ice->remote_pwd_len);
-    uint8_t buffer[512];
-    size_t size = stun_write_request(buffer, sizeof(buffer), &check, &key);
-    if (size)
-        worker_send_payload(worker, session, buffer, size);
 }
 
 bool failover_taken(const struct worker *worker, const struct abi_addr *local)

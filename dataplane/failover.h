@@ -32,10 +32,11 @@ void failover_enter_term(struct worker *worker, struct session *session);
 bool failover_lease_rtx(struct worker *worker, struct session *session, uint8_t track);
 
 // Tells the partner's side the session's numbers, through the control plane.
-void failover_tell_numbers(struct worker *worker, const struct session *session);
+void failover_tell_numbers(struct worker *worker, struct session *session);
 
-// Shows a standby's address to a client, every few seconds: browsers forget a silent pair.
-void failover_keep_alive(struct worker *worker, struct session *session);
+// About once a second for each session: keeps a standby's pair alive in the browser, and tells
+// numbers that have come to be.
+void failover_sweep(struct worker *worker, struct session *session);
 
 // Whether frames to this address are ours now: a partner's, taken over.
 bool failover_taken(const struct worker *worker, const struct abi_addr *local);

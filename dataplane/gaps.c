@@ -41,6 +41,13 @@ enum gaps_arrival gaps_received(struct gaps *gaps, uint64_t index, uint64_t now_
     return GAPS_OLD;
 }
 
+void gaps_start(struct gaps *gaps, uint64_t highest)
+{
+    gaps->started = 1;
+    gaps->highest = highest;
+    gaps->count = 0;
+}
+
 uint32_t gaps_due(struct gaps *gaps, uint64_t now_ns, uint64_t rtt_ns, uint16_t *seqs, uint32_t max,
                   uint64_t *lost)
 {

@@ -31,6 +31,9 @@ enum gaps_arrival { GAPS_NEW, GAPS_RECOVERED, GAPS_OLD };
 // A jump that leaves more than GAPS_MAX missing forgets the oldest ones.
 enum gaps_arrival gaps_received(struct gaps *gaps, uint64_t index, uint64_t now_ns);
 
+// Begins anew behind `highest`: what came before was somebody else's to receive.
+void gaps_start(struct gaps *gaps, uint64_t highest);
+
 // Fills `seqs` with the sequence numbers to ask for now, ascending; drops those given up, whose
 // number is added to `*lost`. `rtt_ns`: 0 if unknown.
 uint32_t gaps_due(struct gaps *gaps, uint64_t now_ns, uint64_t rtt_ns, uint16_t *seqs, uint32_t max,

@@ -159,7 +159,7 @@ static bool adopt_stream(struct tables *tables, struct protect *protect, struct 
         // What the publisher sent while nobody listened is asked for again.
         for (int l = 0; l < track->config.layers; l++)
             if (!replay_empty(&track->layers[l].media.replay))
-                gaps_received(&track->gaps[l], replay_top(&track->layers[l].media.replay), 0);
+                gaps_start(&track->gaps[l], replay_top(&track->layers[l].media.replay));
     }
     return !stream->keyed_by ||
            (protect_rx_adopt(protect, &stream->rx) == 0 && tables_make_twcc(stream) == 0);

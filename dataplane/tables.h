@@ -89,6 +89,7 @@ struct session {
     uint32_t ssrc;       // of our RTCP towards a publisher; random
     bool media_told, dead_told;
     bool adopted;                       // the path is the one that the partner told us
+    uint8_t numbers_told;               // bit t: the partner was told of track t's numbers
     uint32_t term;                      // of the group, when the numbers below were last moved
     uint64_t rtx_limit[MSG_MAX_TRACKS]; // RTX indexes below it are ours to use; group 0: no limit
     uint64_t rtx_asked[MSG_MAX_TRACKS]; // limit that the partner was told and has not confirmed

@@ -217,6 +217,7 @@ static void take_source(struct worker *worker, struct stream *stream, const stru
         replay_commit(&layer->media.replay, record->source.top);
     if (record->source.rtx_top > replay_top(&layer->rtx.replay))
         replay_commit(&layer->rtx.replay, record->source.rtx_top);
+    gaps_start(&track->gaps[record->flags], replay_top(&layer->media.replay));
     layer->delta = record->source.delta;
     layer->timestamp_delta = record->source.timestamp_delta;
     layer->mapped = true;

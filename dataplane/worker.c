@@ -344,10 +344,9 @@ static void sweep_session(struct worker *worker, struct session *session)
 {
     telemetry_session(worker, session);
     uint8_t group = tables_sender(&worker->tables, session)->group;
-    if (!failover_active(worker, group)) {
-        failover_keep_alive(worker, session);
+    failover_sweep(worker, session);
+    if (!failover_active(worker, group))
         return;
-    }
     if (session->state == SESSION_KEYED && session->role == ROLE_PLAY) {
         feedback_report(worker, session);
         tables_want_keyframes(&worker->tables, session);

@@ -96,10 +96,16 @@ struct rings {
     struct rte_ring *rx[ABI_MAX_WORKERS], *tx[ABI_MAX_WORKERS];
 };
 
-static struct rte_ring *make_ring(const char *direction, unsigned queue)
+// "loop" sends to itself; another device is the first part of the rings' names ("port" if empty).
+static const char *ring_name(const struct port *port)
+{
+    return port->config->device[0] ? port->config->device : "port";
+}
+
+static struct rte_ring *make_ring(const struct port *port, const char *direction, unsigned queue)
 {
     char name[RTE_RING_NAMESIZE];
-    snprintf(name, sizeof(name), "port_%s_%u", direction, queue);
+    snprintf(name, sizeof(name), "%.8s_%s_%u", ring_name(port), direction, queue);
     return rte_ring_create(name, RING_SIZE, SOCKET_ID_ANY, 0);
 }
 
@@ -111,13 +117,14 @@ static int ring_open(struct port *port, char *why, size_t why_size)
         return port_fail(why, why_size, ENOMEM, "out of memory");
     port->state = rings;
     for (unsigned q = 0; q < port->queues; q++) {
-        rings->rx[q] = make_ring("rx", q);
-        rings->tx[q] = loop ? rings->rx[q] : make_ring("tx", q);
+        rings->rx[q] = make_ring(port, "rx", q);
+        rings->tx[q] = loop ? rings->rx[q] : make_ring(port, "tx", q);
         if (rings->rx[q] == NULL || rings->tx[q] == NULL)
             return port_fail(why, why_size, rte_errno, "no memory for the port's rings: %s",
                              rte_strerror(rte_errno));
     }
-    int id = rte_eth_from_rings("port", rings->rx, port->queues, rings->tx, port->queues, 0);
+    int id =
+        rte_eth_from_rings(ring_name(port), rings->rx, port->queues, rings->tx, port->queues, 0);
     if (id < 0)
         return port_fail(why, why_size, rte_errno, "DPDK's ring driver: %s",
                          rte_strerror(rte_errno));
@@ -128,8 +135,11 @@ static int ring_open(struct port *port, char *why, size_t why_size)
 static void ring_close(struct port *port)
 {
     struct rings *rings = port->state;
-    if (port->id != RTE_MAX_ETHPORTS)
-        rte_eal_hotplug_remove("vdev", "net_ring_port");
+    if (port->id != RTE_MAX_ETHPORTS) {
+        char name[64];
+        snprintf(name, sizeof(name), "net_ring_%.32s", ring_name(port));
+        rte_eal_hotplug_remove("vdev", name);
+    }
     for (unsigned q = 0; rings && q < ABI_MAX_WORKERS; q++) {
         if (rings->tx[q] != rings->rx[q])
             rte_ring_free(rings->tx[q]);

@@ -25,7 +25,8 @@ static void set_defaults(struct abi_config *config)
     for (int i = 0; i < ABI_MAX_WORKERS; i++)
         config->cores[i] = -1;
     config->mtu = 1500;
-    config->media4 = (struct abi_addr){.ip = {10, 9, 0, 1}, .port = 7000, .family = 4};
+    if (!config->media4.family)
+        config->media4 = (struct abi_addr){.ip = {10, 9, 0, 1}, .port = 7000, .family = 4};
     config->prefix4 = 16;
     config->crypto = ABI_CRYPTO_IPSEC_MB;
     config->idle = ABI_IDLE_ADAPTIVE;
@@ -42,6 +43,16 @@ static void set_defaults(struct abi_config *config)
 
 int world_start(struct world *world, const struct abi_config *config)
 {
+    struct abi_config filled = *config;
+    char why[256];
+    set_defaults(&filled);
+    if (eal_start(&filled, why, sizeof(why)))
+        return give_up(why);
+    return world_start_node(world, config);
+}
+
+int world_start_node(struct world *world, const struct abi_config *config)
+{
     char why[256] = "out of memory";
     bool changed;
     *world = (struct world){.config = *config, .now_ns = 1000 * MS, .out_max = 4096};
@@ -50,8 +61,7 @@ int world_start(struct world *world, const struct abi_config *config)
     snprintf(world->dir, sizeof(world->dir), "/dev/shm/hitless-world-XXXXXX");
     if (!world->out || !mkdtemp(world->dir) ||
         channel_create(&world->control, world->dir, &world->config, &changed, why, sizeof(why)) ||
-        channel_open(&world->dataplane, world->dir, why, sizeof(why)) ||
-        eal_start(&world->config, why, sizeof(why)))
+        channel_open(&world->dataplane, world->dir, why, sizeof(why)))
         return give_up(why);
     world->dp.config = &world->config;
     world->dp.channel = &world->dataplane;
@@ -72,11 +82,16 @@ int world_start(struct world *world, const struct abi_config *config)
 
 void world_stop(struct world *world)
 {
+    world_stop_node(world);
+    eal_stop();
+}
+
+void world_stop_node(struct world *world)
+{
     char command[128];
     for (uint32_t w = 0; w < world->dp.workers; w++)
         worker_free(&world->workers[w]);
     port_close(&world->dp.port);
-    eal_stop();
     channel_close(&world->dataplane);
     channel_close(&world->control);
     protect_free(world->crypto);
@@ -97,26 +112,29 @@ void world_restart(struct world *world)
     }
 }
 
-static struct rte_ring *wire(const char *direction, unsigned queue)
+static struct rte_ring *wire(const struct world *world, const char *direction, unsigned queue)
 {
     char name[32];
-    snprintf(name, sizeof(name), "port_%s_%u", direction, queue);
+    const char *device = world->config.device[0] ? world->config.device : "port";
+    snprintf(name, sizeof(name), "%.8s_%s_%u", device, direction, queue);
     return rte_ring_lookup(name);
 }
 
 static void collect(struct world *world)
 {
     for (uint32_t w = 0; w < world->dp.workers; w++) {
-        struct rte_ring *ring = wire("tx", w);
+        struct rte_ring *ring = wire(world, "tx", w);
         void *m;
         while (ring && rte_ring_dequeue(ring, &m) == 0) {
             must(world->out_count < world->out_max, "too many frames");
             struct world_frame *frame = &world->out[world->out_count++];
             frame->length = rte_pktmbuf_data_len((struct rte_mbuf *)m);
             memcpy(frame->bytes, rte_pktmbuf_mtod((struct rte_mbuf *)m, void *), frame->length);
-            must(parse_frame(frame->bytes, frame->length, 0, &frame->parsed) == PARSE_OK &&
-                     parse_udp_checksum_ok(frame->bytes, &frame->parsed),
+            must(parse_frame(frame->bytes, frame->length, 0, &frame->parsed) == PARSE_OK,
                  "a frame came out broken");
+            bool link = frame->parsed.class >= CLASS_ARP;
+            must(link || parse_udp_checksum_ok(frame->bytes, &frame->parsed),
+                 "a frame came out with a wrong checksum");
             rte_pktmbuf_free(m);
         }
     }
@@ -155,11 +173,19 @@ void world_inject(struct world *world, unsigned queue, const struct abi_addr *fr
     memcpy(frame + t.length, data, size);
     frame_write(&t, frame, size, 0);
     // A null port receives nothing; another worker's mailbox leads to the same place.
-    struct rte_ring *ring = wire("rx", queue);
+    struct rte_ring *ring = wire(world, "rx", queue);
     int rc = ring ? rte_ring_enqueue(ring, m)
                   : rte_ring_enqueue(
                         world->workers[queue].frames_from[(queue + 1) % world->dp.workers], m);
     must(rc == 0, "the wire is full");
+}
+
+void world_inject_frame(struct world *world, unsigned queue, const uint8_t *frame, size_t length)
+{
+    struct rte_mbuf *m = rte_pktmbuf_alloc(eal_worker_pools(queue)->rx);
+    must(m != NULL, "no mbuf to inject");
+    memcpy(rte_pktmbuf_append(m, (uint16_t)length), frame, length);
+    must(rte_ring_enqueue(wire(world, "rx", queue), m) == 0, "the wire is full");
 }
 
 void world_tell(struct world *world, uint32_t worker, const void *message)
@@ -267,10 +293,36 @@ static void give_keys(struct world *world, struct client *client, enum srtp_prof
     protect_rtcp_rx_init(&client->rtcp_rx, profile, keys.local);
 }
 
+static void open_session(struct world *world, struct client *client, enum session_role role,
+                         uint64_t stream, bool rtx)
+{
+    uint32_t slot = MSG_SLOT(client->id);
+    bool play = role == ROLE_PLAY;
+    struct msg_session_open open = {
+        .head = {.type = MSG_SESSION_OPEN, .length = sizeof(open), .id = client->id},
+        .stream = stream,
+        .role = (uint8_t)role,
+        .group = client->group,
+        .tracks = 2,
+        .track = {world_video(play ? 0x1000000 + slot : VIDEO_SSRC, !rtx   ? 0
+                                                                    : play ? 0x3000000 + slot
+                                                                           : RTX_SSRC),
+                  world_audio(play ? 0x2000000 + slot : AUDIO_SSRC)}};
+    if (play) {
+        open.track[1].source = 1;
+        open.track[1].hdrext[HDREXT_AUDIO_LEVEL] = 1;
+    }
+    fill_ice(client, &open.ice);
+    world_tell(world, client->worker, &open);
+    world_turn(world);
+}
+
 void world_join(struct world *world, struct client *client, enum session_role role, uint64_t stream,
                 uint32_t worker, uint32_t slot, enum srtp_profile profile, bool rtx)
 {
+    uint8_t group = client->group;
     memset(client, 0, sizeof(*client));
+    client->group = group;
     client->id = (uint64_t)7 << 32 | slot;
     client->worker = worker;
     client->addr =
@@ -280,25 +332,18 @@ void world_join(struct world *world, struct client *client, enum session_role ro
     client->rtp[0].ssrc = 0x1000000 + slot;
     client->rtp[1].ssrc = 0x2000000 + slot;
     client->rtp[2].ssrc = 0x3000000 + slot;
-    bool play = role == ROLE_PLAY;
-    struct msg_session_open open = {
-        .head = {.type = MSG_SESSION_OPEN, .length = sizeof(open), .id = client->id},
-        .stream = stream,
-        .role = (uint8_t)role,
-        .tracks = 2,
-        .track = {world_video(play ? client->rtp[0].ssrc : VIDEO_SSRC, !rtx   ? 0
-                                                                       : play ? client->rtp[2].ssrc
-                                                                              : RTX_SSRC),
-                  world_audio(play ? client->rtp[1].ssrc : AUDIO_SSRC)}};
-    if (play) {
-        open.track[1].source = 1;
-        open.track[1].hdrext[HDREXT_AUDIO_LEVEL] = 1;
-    }
-    fill_ice(client, &open.ice);
-    world_tell(world, worker, &open);
-    world_turn(world);
+    open_session(world, client, role, stream, rtx);
     world_check(world, client, &client->addr, true, &client->key);
     must(world_heard(world, worker, MSG_SESSION_PATH, NULL, 0), "a check led to no path");
+    give_keys(world, client, profile);
+    world_turn(world);
+    world->out_count = 0;
+}
+
+void world_copy(struct world *world, struct client *client, enum session_role role, uint64_t stream,
+                uint32_t slot, enum srtp_profile profile, bool rtx)
+{
+    open_session(world, client, role, stream, rtx);
     give_keys(world, client, profile);
     world_turn(world);
     world->out_count = 0;

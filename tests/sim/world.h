@@ -46,11 +46,17 @@ struct client {
     struct protect_source rtp[3]; // video, audio, RTX
     struct protect_source rtcp;
     uint32_t rtcp_index;
+    uint8_t group; // protection group, to be set before joining
 };
 
 // Starts EAL, a port and the workers of `config` (media addresses and sizes filled in where zero).
 // 0, or negative with a line on standard error.
 int world_start(struct world *world, const struct abi_config *config);
+// A second node in the same process, on ring ports of its own name (config->device).
+int world_start_node(struct world *world, const struct abi_config *config);
+void world_stop_node(struct world *world);
+// Puts a whole frame on the wire of worker `queue`.
+void world_inject_frame(struct world *world, unsigned queue, const uint8_t *frame, size_t length);
 void world_stop(struct world *world);
 // The process dies and its successor adopts what it left.
 void world_restart(struct world *world);
@@ -76,6 +82,10 @@ void world_open_stream(struct world *world, uint64_t id, uint32_t worker, uint32
 // (video), 0x2000000 + slot (audio), 0x3000000 + slot (RTX).
 void world_join(struct world *world, struct client *client, enum session_role role, uint64_t stream,
                 uint32_t worker, uint32_t slot, enum srtp_profile profile, bool rtx);
+// The same session on another node, as replication brings it there: keys, but no check. The same
+// srandom() before each gives both nodes the same keys.
+void world_copy(struct world *world, struct client *client, enum session_role role, uint64_t stream,
+                uint32_t slot, enum srtp_profile profile, bool rtx);
 bool world_leave(struct world *world, struct client *client);
 // A check of the client from an address.
 void world_check(struct world *world, struct client *client, const struct abi_addr *from,

@@ -19,6 +19,7 @@ static struct abi_addr ip4(uint8_t last, uint16_t port)
 static void join(struct client *client, enum session_role role, uint32_t worker, uint32_t slot,
                  enum srtp_profile profile, bool rtx)
 {
+    client->group = 0;
     world_join(&world, client, role, STREAM_ID, worker, slot, profile, rtx);
 }
 

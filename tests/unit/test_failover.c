@@ -1,0 +1,423 @@
+// Two nodes, one session: both dataplanes in one process under a virtual clock, a shared wire, a
+// publisher and a viewer that know one address only. Every packet that leaves is recorded: no
+// (key, SSRC, index) may ever stand for two different packets (design.md, invariants).
+#include "../../dataplane/failover.h"
+#include "../sim/world.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define RECORDS 65536
+#define TRUNK_ID 0x7777
+
+static struct world node[2]; // a, b
+static bool alive[2], cut;   // cut: the path between the nodes only
+static uint64_t now = 1000 * MS;
+static struct client publisher, viewer;
+
+// What clients have received.
+static unsigned video, video_bad, duplicates, conflicts, rtx;
+static uint16_t last_seq;
+static uint8_t last_mac[6]; // of the sender of the viewer's last packet
+static struct {
+    uint64_t index;
+    uint32_t ssrc, hash;
+    uint8_t node;
+} records[RECORDS];
+static unsigned record_count;
+
+static uint32_t hash_of(const uint8_t *data, size_t size)
+{
+    uint32_t hash = 2166136261u;
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ data[i]) * 16777619u;
+    return hash;
+}
+
+// The audit: same index, other bytes, is a conflict whoever sent it.
+static void audit(uint32_t ssrc, uint64_t index, const uint8_t *data, size_t size, uint8_t from)
+{
+    uint32_t hash = hash_of(data, size);
+    for (unsigned i = 0; i < record_count; i++) {
+        if (records[i].ssrc != ssrc || records[i].index != index)
+            continue;
+        duplicates++;
+        conflicts += records[i].hash != hash;
+        return;
+    }
+    assert_in_range(record_count, 0, RECORDS - 1);
+    records[record_count].index = index;
+    records[record_count].ssrc = ssrc;
+    records[record_count].hash = hash;
+    records[record_count++].node = from;
+}
+
+static void viewer_takes(const struct world_frame *frame, uint8_t from)
+{
+    const uint8_t *data = frame->bytes + frame->parsed.payload;
+    uint8_t plain[2048];
+    size_t size;
+    uint64_t index;
+    uint32_t rtcp_index;
+    memcpy(last_mac, frame->bytes + 6, 6);
+    if (frame->parsed.class == CLASS_RTCP) {
+        struct protect_source source = {.ssrc = load_be32(data + 4)};
+        int rc = protect_rtcp_open(node[0].crypto, &viewer.rtcp_rx, &source, data,
+                                   frame->parsed.length, plain, &size, &rtcp_index);
+        assert_int_equal(rc, 0);
+        audit(source.ssrc ^ 0x80000000, rtcp_index, data, frame->parsed.length, from);
+        return;
+    }
+    if (frame->parsed.class != CLASS_RTP)
+        return;
+    uint32_t ssrc = load_be32(data + 8);
+    unsigned which = ssrc == viewer.rtp[0].ssrc ? 0 : ssrc == viewer.rtp[1].ssrc ? 1 : 2;
+    int rc = protect_open(node[0].crypto, &viewer.rx, &viewer.rtp[which], data,
+                          frame->parsed.length, plain, &size, &index);
+    if (rc == -EALREADY) { // the same packet again is no news; another one under its index is
+        uint16_t seq = load_be16(data + 2);
+        index = rtp_nearest_seq(replay_top(&viewer.rtp[which].replay), seq);
+        audit(ssrc, index, data, frame->parsed.length, from);
+        return;
+    }
+    audit(ssrc, index, data, frame->parsed.length, from);
+    video_bad += rc != 0;
+    if (rc || which == 1)
+        return;
+    if (which == 2) {
+        rtx++;
+        return;
+    }
+    video++;
+    last_seq = load_be16(data + 2);
+}
+
+// A switch that knows MAC addresses: unicast to its owner, the rest to everybody.
+static void deliver(uint8_t from, const struct world_frame *frame)
+{
+    for (uint8_t to = 0; to < 2; to++) {
+        bool mine = memcmp(frame->bytes, &node[to].dp.port.mac, 6) == 0 || (frame->bytes[0] & 1);
+        if (to != from && alive[to] && mine && !cut)
+            world_inject_frame(&node[to], 0, frame->bytes, frame->length);
+    }
+    if (memcmp(&frame->parsed.dst, &viewer.addr, sizeof(viewer.addr)) == 0)
+        viewer_takes(frame, from);
+}
+
+static void turn(void)
+{
+    for (uint8_t n = 0; n < 2; n++) {
+        if (!alive[n])
+            continue;
+        node[n].now_ns = now;
+        world_turn(&node[n]);
+        for (unsigned i = 0; i < node[n].out_count; i++)
+            deliver(n, &node[n].out[i]);
+        node[n].out_count = 0;
+    }
+}
+
+static void pass(uint64_t ms)
+{
+    for (uint64_t i = 0; i < ms * 2; i++) {
+        now += MS / 2;
+        turn();
+    }
+}
+
+// The publisher knows only a's address; whoever has taken it gets the packets.
+static void publish(uint64_t index, bool keyframe)
+{
+    uint8_t wire[1600], body[600];
+    memset(body, (int)index, sizeof(body));
+    size_t size =
+        world_seal(&node[0], &publisher, VIDEO_SSRC, index, keyframe, body, sizeof(body), wire);
+    for (uint8_t n = 0; n < 2; n++)
+        if (alive[n] && (n == 0 || atomic_load(&node[1].dp.taken)) &&
+            !(n == 0 && alive[1] && atomic_load(&node[1].dp.taken)))
+            world_inject(&node[n], 0, &publisher.addr, 7000, wire, size);
+    now += MS;
+    turn();
+}
+
+static void tell(uint8_t n, void *message)
+{
+    world_tell(&node[n], 0, message);
+}
+
+// What the control planes do: keys for the trunk, groups, and news of numbers and paths.
+static void introduce(uint8_t n)
+{
+    uint8_t other = 1 - n;
+    struct msg_peer peer = {.head = {.type = MSG_PEER, .length = sizeof(peer), .id = 1},
+                            .remote4 = node[other].config.media4,
+                            .workers = 1,
+                            .present = 1,
+                            .bfd_tx_us = 10000,
+                            .bfd_rx_us = 10000,
+                            .bfd_multiplier = 3};
+    for (int i = 0; i < MSG_TRUNK_KEY; i++) {
+        peer.local[i] = (uint8_t)(n * 50 + i);
+        peer.remote[i] = (uint8_t)(other * 50 + i);
+    }
+    tell(n, &peer);
+}
+
+static void set_group(uint8_t n, uint32_t term, enum group_role role, bool home)
+{
+    struct msg_group group = {.head = {.type = MSG_GROUP, .length = sizeof(group), .id = 1},
+                              .term = term,
+                              .role = (uint8_t)role,
+                              .takeover = !home};
+    if (!home)
+        group.take4 = node[0].config.media4;
+    tell(n, &group);
+}
+
+static void open_stream(uint8_t n)
+{
+    struct msg_stream_open open = {
+        .head = {.type = MSG_STREAM_OPEN, .length = sizeof(open), .id = STREAM_ID},
+        .tracks = 2,
+        .group = 1,
+        .peers = n == 0 ? 1 : 0,
+        .trunk_id = TRUNK_ID,
+        .track = {world_video(VIDEO_SSRC, RTX_SSRC), world_audio(AUDIO_SSRC)}};
+    tell(n, &open);
+}
+
+// Copies to b what a's dataplane said of its sessions since, as replication does.
+static void replicate(void)
+{
+    struct msg_session_numbers numbers;
+    const struct client *clients[] = {&publisher, &viewer};
+    while (world_heard(&node[0], 0, MSG_SESSION_NUMBERS, &numbers, sizeof(numbers))) {
+        struct msg_session_adopt adopt = {
+            .head = {.type = MSG_SESSION_ADOPT, .length = sizeof(adopt), .id = numbers.head.id},
+            .numbers = numbers.numbers};
+        tell(1, &adopt);
+        tell(0, &adopt); // the partner knows
+    }
+    for (int i = 0; i < 2; i++) {
+        struct msg_session_adopt adopt = {
+            .head = {.type = MSG_SESSION_ADOPT, .length = sizeof(adopt), .id = clients[i]->id},
+            .remote = clients[i]->addr,
+            .local = node[0].config.media4,
+            .mac = {2, 0, 0, 0, 0, 9}};
+        tell(1, &adopt);
+    }
+    turn();
+}
+
+static int setup(void **state)
+{
+    struct abi_config config = {.workers = 1,
+                                .max_sessions = 16,
+                                .rx_mbufs = 4096,
+                                .tx_mbufs = 4096,
+                                .cache_mbufs = 2048,
+                                .own_l3 = 1,
+                                .bfd = 1,
+                                .media4 = {.ip = {10, 9, 0, 1}, .port = 7000, .family = 4}};
+    snprintf(config.device, sizeof(config.device), "nodea");
+    if (world_start(&node[0], &config))
+        return -1;
+    snprintf(config.device, sizeof(config.device), "nodeb");
+    config.take4 = config.media4;
+    config.media4.ip[3] = 2;
+    if (world_start_node(&node[1], &config))
+        return -1;
+    // Ring ports have no addresses of their own.
+    for (int n = 0; n < 2; n++) {
+        node[n].dp.port.mac.addr_bytes[0] = 2;
+        node[n].dp.port.mac.addr_bytes[5] = (uint8_t)(n + 1);
+        node[n].workers[0].self.mac[0] = 2;
+        node[n].workers[0].self.mac[5] = (uint8_t)(n + 1);
+        memset(node[n].workers[0].self.mac + 1, 0, 4);
+        memset(node[n].dp.port.mac.addr_bytes + 1, 0, 4);
+    }
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    world_stop_node(&node[1]);
+    world_stop(&node[0]);
+    return 0;
+}
+
+static void form_pair(void)
+{
+    alive[0] = alive[1] = true;
+    cut = false;
+    for (uint8_t n = 0; n < 2; n++)
+        introduce(n);
+    set_group(0, 2, GROUP_ACTIVE, true);
+    set_group(1, 2, GROUP_STANDBY, false);
+    for (uint8_t n = 0; n < 2; n++)
+        open_stream(n);
+    pass(3000);
+    assert_int_equal(node[0].workers[0].watches[0].bfd.state, BFD_UP);
+    assert_int_equal(node[1].workers[0].watches[0].bfd.state, BFD_UP);
+}
+
+// Opens the same session on both nodes, with the same keys.
+static void join_both(struct client *client, enum session_role role, uint32_t slot)
+{
+    client->group = 1;
+    srandom(slot);
+    world_join(&node[0], client, role, STREAM_ID, 0, slot, PROFILE_AEAD_AES_128_GCM, true);
+    srandom(slot);
+    world_copy(&node[1], client, role, STREAM_ID, slot, PROFILE_AEAD_AES_128_GCM, true);
+    turn();
+}
+
+static void nack(uint8_t to, uint16_t seq)
+{
+    uint8_t packet[512];
+    size_t length = rtcp_write_rr(packet, sizeof(packet), 0, 1, NULL, 0);
+    length = rtcp_write_nack(packet, 400, length, 1, viewer.rtp[0].ssrc, &seq, 1);
+    size_t size;
+    assert_int_equal(protect_rtcp_seal(node[0].crypto, &viewer.rtcp_tx, packet, length,
+                                       ++viewer.rtcp_index, &size),
+                     0);
+    world_inject(&node[to], 0, &viewer.addr, 7000, packet, size);
+    pass(250); // past the window in which a repeated request is ignored
+}
+
+static void test_the_standby_goes_on_where_the_active_died(void **state)
+{
+    uint64_t index = 0;
+    form_pair();
+    publisher.group = viewer.group = 1;
+    join_both(&publisher, ROLE_PUBLISH, 1);
+    join_both(&viewer, ROLE_PLAY, 2);
+    pass(10);
+    replicate();
+    for (int i = 0; i < 200; i++)
+        publish(++index, i == 0);
+    replicate();
+    assert_int_equal(video, 200);
+    assert_int_equal(video_bad, 0);
+    assert_int_equal(duplicates, 0); // the standby is silent
+    assert_int_equal(last_mac[5], 1);
+    for (int i = 0; i < 3; i++) { // the first is answered plainly, until the lease is known
+        nack(0, (uint16_t)(last_seq - 5 - i));
+        replicate();
+    }
+    assert_true(rtx >= 1);
+    unsigned before = rtx;
+
+    // Node a dies, with 40 ms of packets on the way.
+    alive[0] = false;
+    uint64_t died = now, back = 0;
+    uint16_t seq = last_seq;
+    for (int i = 0; i < 400; i++) {
+        publish(++index, false);
+        if (!back && last_seq != seq)
+            back = now;
+    }
+    assert_true(back != 0);
+    assert_in_range((back - died) / MS, 1, 35); // 3 x 10 ms of BFD, and the next packet
+    assert_int_equal(last_mac[5], 2);
+    assert_int_equal(video_bad, 0);
+    // What was lost in between is asked of the publisher by its new home.
+    pass(20);
+    assert_true(node[1].workers[0].stats->count[COUNT_nack_up] > 0);
+    // The standby answers what the viewer lost before and after, with RTX numbers of its own.
+    nack(1, (uint16_t)(seq - 20));
+    nack(1, (uint16_t)(last_seq - 3));
+    assert_true(rtx > before);
+    pass(1500); // sender reports
+    assert_int_equal(conflicts, 0);
+    struct msg_group_state told;
+    assert_true(world_heard(&node[1], 0, MSG_GROUP_STATE, &told, sizeof(told)));
+    assert_int_equal(told.term, 3);
+    assert_int_equal(told.role, GROUP_ACTIVE);
+
+    // It comes back as standby, catches up over the other's trunk, and gets the group back.
+    alive[0] = true;
+    set_group(0, 3, GROUP_STANDBY, true);
+    struct msg_stream_open open = {
+        .head = {.type = MSG_STREAM_OPEN, .length = sizeof(open), .id = STREAM_ID},
+        .tracks = 2,
+        .group = 1,
+        .peers = 1,
+        .trunk_id = TRUNK_ID,
+        .track = {world_video(VIDEO_SSRC, RTX_SSRC), world_audio(AUDIO_SSRC)}};
+    tell(1, &open);
+    introduce(0);
+    pass(3000);
+    for (int i = 0; i < 100; i++)
+        publish(++index, false);
+    assert_int_equal(last_mac[5], 2);
+    unsigned lost_before = video;
+    set_group(0, 4, GROUP_ACTIVE, true); // first the one, then the other: nothing is lost
+    turn();
+    set_group(1, 4, GROUP_STANDBY, false);
+    turn();
+    for (int i = 0; i < 100; i++)
+        publish(++index, false);
+    assert_int_equal(last_mac[5], 1);
+    assert_int_equal(video, lost_before + 100);
+    assert_int_equal(video_bad, 0);
+    nack(0, (uint16_t)(last_seq - 3));
+    pass(1500);
+    assert_int_equal(conflicts, 0);
+
+    // Split brain: both alive, neither hears the other, both send. Same index, same bytes.
+    cut = true;
+    pass(100);
+    assert_true(failover_active(&node[0].workers[0], 1));
+    assert_true(failover_active(&node[1].workers[0], 1));
+    for (int i = 0; i < 50; i++) {
+        uint8_t wire[1600], body[600];
+        memset(body, i, sizeof(body));
+        size_t size =
+            world_seal(&node[0], &publisher, VIDEO_SSRC, ++index, false, body, sizeof(body), wire);
+        for (uint8_t n = 0; n < 2; n++) // a hub: both get it
+            world_inject(&node[n], 0, &publisher.addr, 7000, wire, size);
+        now += MS;
+        turn();
+    }
+    assert_true(duplicates >= 50);
+    for (int i = 0; i < 5; i++)
+        for (uint8_t n = 0; n < 2; n++)
+            nack(n, (uint16_t)(last_seq - 2 - i));
+    pass(2500);
+    assert_int_equal(conflicts, 0);
+    assert_int_equal(video_bad, 0);
+}
+
+static void test_a_forged_partner_changes_nothing(void **state)
+{
+    uint64_t auth = node[0].workers[0].stats->drop[DROP_trunk_auth];
+    uint64_t unknown = node[0].workers[0].stats->drop[DROP_bfd_unknown];
+    uint64_t ttl = node[0].workers[0].stats->drop[DROP_bfd_ttl];
+    uint8_t packet[64] = {0x80, 127, 0, 1, 0, 0, 0, 0, 0x74, 0x72, 0, 0};
+    cut = true;
+    world_inject(&node[0], 0, &node[1].config.media4, 7000, packet, sizeof(packet));
+    struct abi_addr stranger = {.ip = {10, 9, 0, 77}, .port = 50000, .family = 4};
+    uint8_t bfd[24] = {0x20, 0xc0, 3, 24, 0, 0, 0, 9, 0, 0, 0, 0};
+    world_inject(&node[0], 0, &stranger, UDP_PORT_BFD, bfd, sizeof(bfd));
+    struct abi_addr far = node[1].config.media4; // its hop limit is 64
+    far.port = 49152;
+    store_be32(bfd + 8, node[0].workers[0].watches[0].bfd.config.my_discriminator);
+    world_inject(&node[0], 0, &far, UDP_PORT_BFD, bfd, sizeof(bfd));
+    turn();
+    assert_int_equal(node[0].workers[0].stats->drop[DROP_trunk_auth], auth + 1);
+    assert_int_equal(node[0].workers[0].stats->drop[DROP_bfd_unknown], unknown + 1);
+    assert_int_equal(node[0].workers[0].stats->drop[DROP_bfd_ttl], ttl + 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_standby_goes_on_where_the_active_died),
+        cmocka_unit_test(test_a_forged_partner_changes_nothing),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
