@@ -1,11 +1,14 @@
 // The scenarios, in order. `run` has built the network and started the node. See ./run.
 import { launch, open } from './browser.mjs';
+import { watchOthers } from './load.mjs';
 import { base4, base6, ctl, end, here, isLive, start, token, until } from './node.mjs';
 import { finish, note, ok, quantile } from './tap.mjs';
 import { latencyText, measure, publish, RATE, watch } from './watch.mjs';
 
 const FIRST_MS = 1000; // from the opening of the page to the first picture
 const SETTLE_MS = 3000;
+const OTHERS = 0.15; // CPUs used by others that make a bad figure of time doubtful
+const ATTEMPTS = 3;
 
 const browsers = {};
 
@@ -16,6 +19,21 @@ async function browser(machine) {
 }
 
 const closeAll = (pages) => Promise.all(pages.filter(Boolean).map((page) => page.context().close()));
+
+/** Measures, and again if the result is bad while others kept the machine busy. */
+async function quietly(measureOnce, isGood) {
+  for (let attempt = 1; ; attempt++) {
+    const others = watchOthers();
+    const result = await measureOnce();
+    const share = others();
+    if (isGood(result) || share < OTHERS || attempt === ATTEMPTS) return result;
+    note(`others used ${share.toFixed(2)} CPUs meanwhile: measured again`);
+  }
+}
+
+const isOnTime = (viewer, rate) => viewer.freezes === 0 && Math.abs(viewer.fps / rate - 1) < 0.1;
+const measureQuietly = (viewers, { rate = RATE, ...options }) => quietly(() => measure(viewers, options),
+  (seen) => (seen.rate ?? rate) > 0.9 * rate && seen.viewers.every((viewer) => isOnTime(viewer, seen.rate ?? rate)));
 
 /** Checks what measure() found of each viewer; `rate` is the frame rate they should see. */
 function judge(label, names, { viewers }, rate) {
@@ -48,7 +66,7 @@ async function fromBrowser(label, codec, source = 'test') {
   const publisher = await publish(await browser('pub'), { stream, codec, source });
   const viewers = await threeViewers(stream);
   await publisher.waitForTimeout(SETTLE_MS);
-  const seen = await measure(viewers, { publisher });
+  const seen = await measureQuietly(viewers, { publisher });
   ok(seen.rate > 0.9 * RATE, `${label}: the browser publishes ${RATE} frames a second`, seen.rate.toFixed(1));
   judge(label, ['first viewer over IPv4', 'second viewer over IPv4', 'viewer over IPv6'], seen, seen.rate);
   seen.viewers.forEach((viewer, i) => {
@@ -103,7 +121,7 @@ async function fromWhipClient(codec) {
   try {
     const viewer = await watch(await browser('view'), { stream });
     await viewer.waitForTimeout(SETTLE_MS);
-    judge(`whip-client ${codec}`, ['viewer'], await measure([viewer], { seconds: 10 }), RATE);
+    judge(`whip-client ${codec}`, ['viewer'], await measureQuietly([viewer], { seconds: 10 }), RATE);
     await closeAll([viewer]);
   } finally {
     await end(client);
@@ -171,12 +189,17 @@ async function hostile() {
 async function firstPicture() {
   const publisher = await publish(await browser('pub'), { stream: 'demo', codec: 'VP8' });
   await publisher.waitForTimeout(1000);
-  const times = [];
-  for (let i = 0; i < 5; i++) {
-    const page = await watch(await browser('view'), { stream: 'demo' });
-    times.push(await page.evaluate(() => globalThis.hitless.view.first));
-    await page.context().close();
-  }
+  const where = await browser('view');
+  await closeAll([await watch(where, { stream: 'demo' })]); // a browser's very first page warms it up
+  const times = await quietly(async () => {
+    const five = [];
+    for (let i = 0; i < 5; i++) {
+      const page = await watch(where, { stream: 'demo' });
+      five.push(await page.evaluate(() => globalThis.hitless.view.first));
+      await page.context().close();
+    }
+    return five;
+  }, (five) => quantile(five, 0.5) < FIRST_MS);
   ok(quantile(times, 0.5) < FIRST_MS, `the first picture comes within ${FIRST_MS / 1000} s of opening the page`,
     `median of ${times.map((ms) => Math.round(ms)).join(', ')} ms`);
   await closeAll([publisher]);
