@@ -183,7 +183,7 @@ static double fill_bins(const struct hist *hist, double low, double ratio, doubl
     struct hist_bucket bucket;
     double top = 0;
     for (unsigned at = 0; hist_next(hist, &at, &bucket);) {
-        double from = fmax((double)bucket.from, 1), to = (double)bucket.to;
+        double from = fmax((double)bucket.from, 1), to = fmax((double)bucket.to, from + 1);
         double a = log(from / low) / ratio, b = log(fmin(to, from * 1.02 + 1) / low) / ratio;
         for (int i = (int)floor(a); i <= (int)floor(b); i++) {
             double share = (fmin(b, i + 1) - fmax(a, i)) / (b - a);

@@ -231,10 +231,12 @@ void report_time(FILE *out, const struct timeline *timeline, bool publishing)
     for (unsigned i = 0; i < timeline->count; i++)
         columns.x[i] = timeline->sample[i].at_s;
     columns.x_max = columns.x[timeline->count - 1];
-    fputs("<h2>Over time</h2><p>Since the first request. Dashed lines mark events; point at a plot "
-          "to "
-          "read it.</p><div class=plots>\n",
-          out);
+    if (!(columns.x_max > 0))
+        return;
+    fprintf(out,
+            "<h2>Over time</h2><p>Since the first request. %sPoint at a plot to read it.</p>"
+            "<div class=plots>\n",
+            timeline->notes ? "Dashed lines mark events. " : "");
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         if (rows[i].when == ALWAYS || (rows[i].when == PUBLISHING) == publishing)
             draw(out, &columns, &rows[i]);
