@@ -70,6 +70,12 @@ static uint64_t next_random(struct agent *agent) // xorshift64: for jitter only
     return agent->random ^= agent->random << 17;
 }
 
+// Browsers say it again in every check of the pair in use.
+static bool is_selected(const struct agent *agent, const struct agent_pair *pair)
+{
+    return agent->connected && pair == &agent->pair[agent->selected];
+}
+
 static void send_check(struct agent *agent, struct agent_pair *pair, agent_send_fn send,
                        void *opaque)
 {
@@ -80,7 +86,7 @@ static void send_check(struct agent *agent, struct agent_pair *pair, agent_send_
         .priority = CHECK_PRIORITY,
         .role = agent->controlled ? STUN_ROLE_CONTROLLED : STUN_ROLE_CONTROLLING,
         .tiebreaker = agent->tiebreaker,
-        .use_candidate = pair->nominating && !agent->controlled,
+        .use_candidate = !agent->controlled && (pair->nominating || is_selected(agent, pair)),
     };
     memcpy(check.id, pair->id, sizeof(check.id));
     size_t size = stun_write_request(buffer, sizeof(buffer), &check, &agent->remote);

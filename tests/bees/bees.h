@@ -180,6 +180,7 @@ struct bees_result {
     double duration_s;                // from the first POST to the end
     double cpu_s;                     // CPU time of this process in it, user and system
     double busiest_worker;            // largest share of a core that one worker thread used, 0..1
+    double starved_worker;            // largest share of time that one was ready and had no core
     uint32_t workers;
     bool headers_only;
     bool interrupted;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define BUSY 0.92            // of a core: a worker beyond is the limit itself
+#define STARVED 0.25         // of the time: so is one that waited for a core for so long
 #define DEFAULT_LOSS 0.001   // 0.1 %
 #define DEFAULT_JOIN_MS 2000 // 99th percentile
 #define JOIN_RATE_MAX 500    // sessions begun each second while a trial loads up
@@ -22,7 +23,9 @@ enum search_verdict capacity_judge(const struct bees_result *r, const struct opt
     // Publishing: what left late, or not at all, was not the load that was asked for.
     bool late = r->count.sent_packets > 0 &&
                 (double)r->count.late_sends > (double)r->count.sent_packets * 0.01;
-    if (ours > 0 || late || (bad && (r->busiest_worker > BUSY || r->count.socket_drops > 0)))
+    if (ours > 0 || late ||
+        (bad &&
+         (r->busiest_worker > BUSY || r->starved_worker > STARVED || r->count.socket_drops > 0)))
         return SEARCH_LIMITED;
     return bad ? SEARCH_FAIL : SEARCH_PASS;
 }

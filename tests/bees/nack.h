@@ -11,7 +11,7 @@
 
 #define NACK_MAX 1000 // packets missed at a time
 #define NACK_TRIES 10
-#define NACK_MIN_NS 5000000 // between two requests for a packet
+#define NACK_MIN_NS 20000000 // between two requests for a packet: how often libwebrtc looks
 #define NACK_MAX_RTT_NS 160000000
 #define NACK_DEFAULT_RTT_NS 100000000
 #define NACK_PATIENCE_NS 1000000000ull // until a packet that may not be asked for is given up

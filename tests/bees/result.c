@@ -122,6 +122,7 @@ void result_json(const struct bees_result *r, const struct options *options,
     set_count(o, "workers", r->workers);
     json_object_set_new(o, "cpu_s", json_real(r->cpu_s));
     json_object_set_new(o, "busiest_worker", json_real(r->busiest_worker));
+    json_object_set_new(o, "starved_worker", json_real(r->starved_worker));
     set_count(o, "deletes", r->deletes);
     set_count(o, "deletes_failed", r->deletes_failed);
     for (int d = BEES_DIST_post; d < BEES_DIST_COUNT; d++) {
@@ -184,8 +185,10 @@ void result_text(const struct bees_result *r, const struct options *o, const str
         fprintf(out, "  %14" PRIu64 " %s\n", r->count.name, help);
     BEES_COUNTERS(X)
 #undef X
-    fprintf(out, "  loss %.4f %%, CPU %.2f s, busiest worker %.0f %% of a core\n",
-            result_loss(r) * 100, r->cpu_s, r->busiest_worker * 100);
+    fprintf(
+        out,
+        "  loss %.4f %%, CPU %.2f s; busiest worker: %.0f %% of a core, waited for one %.0f %%\n",
+        result_loss(r) * 100, r->cpu_s, r->busiest_worker * 100, r->starved_worker * 100);
     if (r->count.index_reuse)
         fprintf(out, "  AN SRTP INDEX PROTECTED TWO DIFFERENT PACKETS: keystream was used twice\n");
     for (uint32_t i = 0; o->mode == MODE_WATCH && i < r->sessions && i < SESSIONS_TOLD; i++) {

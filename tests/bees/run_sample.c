@@ -39,7 +39,8 @@ int sampler_init(struct sampler *s, const struct options *options, struct timeli
                           .terminal = !options->json && isatty(STDERR_FILENO)};
     s->last_cpu_us = s->begin_cpu_us;
     s->worker_cpu_ns = calloc(workers, sizeof(*s->worker_cpu_ns));
-    return s->worker_cpu_ns ? 0 : -ENOMEM;
+    s->worker_starved_ns = calloc(workers, sizeof(*s->worker_starved_ns));
+    return s->worker_cpu_ns && s->worker_starved_ns ? 0 : -ENOMEM;
 }
 
 void sampler_settle(struct sampler *s, const struct bees_session *session)
@@ -101,6 +102,12 @@ static void print_json(const struct timeline_sample *t, const struct sampler *s)
     json_decref(o);
 }
 
+static double larger(double share, uint64_t ns, double length_s)
+{
+    double now = (double)ns / 1e9 / length_s;
+    return now > share ? now : share;
+}
+
 // Shares of a core since the last look, and everything that workers hand over by halves.
 static void look_at_workers(struct sampler *s, struct worker *workers, unsigned count,
                             double length_s, struct timeline_sample *sample)
@@ -116,10 +123,13 @@ static void look_at_workers(struct sampler *s, struct worker *workers, unsigned 
         uint64_t gap = atomic_exchange(&w->gap_max_ns, 0) / 1000, cpu = w->cpu_ns;
         sample->gap_max_us = gap > sample->gap_max_us ? gap : sample->gap_max_us;
         sample->sessions += w->open;
-        double share = (double)(cpu - s->worker_cpu_ns[i]) / 1e9 / length_s;
-        if (length_s > 0.5 && share > s->busiest)
-            s->busiest = share;
+        uint64_t starved = w->starved_ns;
+        if (length_s > 0.5) { // a short last look would exaggerate
+            s->busiest = larger(s->busiest, cpu - s->worker_cpu_ns[i], length_s);
+            s->starved = larger(s->starved, starved - s->worker_starved_ns[i], length_s);
+        }
         s->worker_cpu_ns[i] = cpu;
+        s->worker_starved_ns[i] = starved;
     }
     sample->latency_p50_us = hist_percentile(&latency, 50);
     sample->latency_p99_us = hist_percentile(&latency, 99);
@@ -173,8 +183,10 @@ void sampler_end(struct sampler *s, struct bees_result *result, uint64_t now_ns)
     result->duration_s = (double)now_ns / 1e9;
     result->cpu_s = (double)(cpu_us() - s->begin_cpu_us) / 1e6;
     result->busiest_worker = s->busiest;
+    result->starved_worker = s->starved;
     free(s->worker_cpu_ns);
-    s->worker_cpu_ns = NULL;
+    free(s->worker_starved_ns);
+    s->worker_cpu_ns = s->worker_starved_ns = NULL;
 }
 
 static void print_metrics(FILE *out, void *opaque)

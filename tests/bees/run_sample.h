@@ -12,8 +12,9 @@ struct sampler {
     struct timeline *timeline; // NULL: none
     uint64_t next_ns, last_ns; // since the run began
     uint64_t last_cpu_us, begin_cpu_us;
-    uint64_t *worker_cpu_ns; // by worker, at the last look
-    double busiest;          // largest share of a core that a worker used
+    uint64_t *worker_cpu_ns;     // by worker, at the last look
+    uint64_t *worker_starved_ns; // the same
+    double busiest, starved;     // largest share of a core that a worker used, or wanted in vain
     struct bees_counters last;
     uint32_t joins, failed, left; // so far
     uint32_t last_failed, last_left;

@@ -6,6 +6,8 @@
 #include "worker.h"
 #include "net.h"
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -184,12 +186,24 @@ static uint64_t run_timers(struct worker *w)
     return next;
 }
 
+// The second number of schedstat: time on the run queue. 0 where the kernel does not tell.
+static uint64_t starved_ns(int schedstat)
+{
+    char text[96] = "";
+    unsigned long long ran, waited = 0;
+    if (schedstat < 0 || pread(schedstat, text, sizeof(text) - 1, 0) <= 0 ||
+        sscanf(text, "%llu %llu", &ran, &waited) != 2)
+        return 0;
+    return waited;
+}
+
 static void look_at_clocks(struct worker *w, uint64_t *next_ns)
 {
     if (w->now_ns < *next_ns)
         return;
     *next_ns = w->now_ns + CLOCK_NS;
     w->cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    w->starved_ns = starved_ns(w->schedstat);
     w->real_offset = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_MONOTONIC);
 }
 
@@ -222,6 +236,7 @@ static void *run(void *opaque)
     struct epoll_event events[EVENTS];
     uint64_t next = 0, clocks = 0;
     prctl(PR_SET_TIMERSLACK, 1000);
+    w->schedstat = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
     w->now_ns = clock_ns(CLOCK_MONOTONIC);
     for (;;) {
         bool stop = w->stop;
@@ -244,6 +259,8 @@ static void *run(void *opaque)
         }
     }
     look_at_clocks(w, &(uint64_t){0});
+    if (w->schedstat >= 0)
+        close(w->schedstat);
     return NULL;
 }
 

@@ -47,6 +47,7 @@ struct worker {
     unsigned number;
     pthread_t thread;
     int epoll, wake; // wake: eventfd
+    int schedstat;   // of the thread; -1: the kernel does not tell
     struct protect *protect;
     struct impair *impair; // NULL: none
     uint64_t real_offset;  // CLOCK_REALTIME - CLOCK_MONOTONIC
@@ -64,6 +65,7 @@ struct worker {
     _Atomic unsigned half;       // which one is being written
     _Atomic uint64_t gap_max_ns; // largest since it was last read
     _Atomic uint64_t cpu_ns;     // of the thread
+    _Atomic uint64_t starved_ns; // that it was ready to run and had no core
     _Atomic uint32_t open;       // sessions that are connected
     _Atomic bool stop;
 
