@@ -49,25 +49,39 @@ static enum media_kind kind_of(const struct sdp_media *media)
     return sdp_view_is(media->type, "video") ? KIND_VIDEO : 0;
 }
 
-// Whether the m-line is live, in the bundle, and open in the direction that `role` needs.
+// An offer of one m-line needs no bundle: GStreamer makes such.
+static bool is_alone(const struct sdp *offer)
+{
+    return offer->medias == 1 && !offer->bundle.len;
+}
+
+// Whether the m-line is live, on the one transport, and open in the direction that `role` needs.
 static bool is_open(const struct sdp *offer, const struct sdp_media *media, enum session_role role)
 {
     uint8_t wanted = role == ROLE_PUBLISH ? SDP_SENDONLY : SDP_RECVONLY;
     uint8_t direction = media->common.direction;
     return kind_of(media) && media->rtp && is_dtls_rtp(media->proto) &&
-           (media->port || media->bundle_only) && in_bundle(offer, media->mid) &&
+           (media->port || media->bundle_only) &&
+           (is_alone(offer) || in_bundle(offer, media->mid)) &&
            (direction == wanted || direction == SDP_SENDRECV);
+}
+
+static bool has_credentials(const struct sdp_common *common)
+{
+    return common->ufrag.len && common->pwd.len;
 }
 
 // The section that speaks for the bundle's transport: the first in the group that has credentials.
 static const struct sdp_common *find_transport(const struct sdp *offer)
 {
     struct sdp_view rest = offer->bundle, mid;
+    if (is_alone(offer))
+        return has_credentials(&offer->media[0].common) ? &offer->media[0].common : NULL;
     while (sdp_split(&rest, ' ', &mid)) {
         for (int i = 0; i < offer->medias; i++) {
             const struct sdp_media *media = &offer->media[i];
             if (media->mid.len == mid.len && !memcmp(media->mid.at, mid.at, mid.len) &&
-                media->common.ufrag.len && media->common.pwd.len)
+                has_credentials(&media->common))
                 return &media->common;
         }
     }
@@ -77,7 +91,7 @@ static const struct sdp_common *find_transport(const struct sdp *offer)
 static int read_transport(const struct sdp *offer, struct sdp_answer *answer,
                           struct sdp_error *error)
 {
-    if (!offer->bundle.len)
+    if (!offer->bundle.len && !is_alone(offer))
         return refuse(error, -ENOTSUP, 0, "offer has no a=group:BUNDLE");
     if (offer->ice_lite)
         return refuse(error, -ENOTSUP, 0, "both ends are ICE-lite: neither would send checks");

@@ -2,7 +2,8 @@
 //
 // Pure, any thread. Two steps, so that a session needs no slot, key or SSRC before its offer is
 // known to be good: sdp_answer_publish() or sdp_answer_play() decide, sdp_answer_write() writes.
-// RFC 9725 (WHIP) and draft-ietf-wish-whep: one bundled transport, rtcp-mux, we are ICE-lite.
+// RFC 9725 (WHIP) and draft-ietf-wish-whep: one transport (a bundle or a single m-line), rtcp-mux,
+// we are ICE-lite.
 //
 // Limits: one audio and one video track per publisher; payload type restrictions of a=rid are
 // ignored; the first rid offered is the best layer (RFC 8853 5.2 has the list in that order).

@@ -81,6 +81,16 @@ static void write_candidates(struct sdp_writer *writer, const struct sdp_local *
     sdp_line(writer, "a=end-of-candidates");
 }
 
+static void write_bundle(struct sdp_writer *writer, const struct sdp_answer *answer,
+                         const struct sdp *offer)
+{
+    sdp_text(writer, "a=group:BUNDLE");
+    for (int i = 0; i < offer->medias; i++)
+        if (answer->media_track[i] != SDP_REJECTED)
+            sdp_text(writer, " %.*s", SDP_VIEW(offer->media[i].mid));
+    sdp_line(writer, "%s", "");
+}
+
 static void write_session(struct sdp_writer *writer, const struct sdp_answer *answer,
                           const struct sdp *offer, const struct sdp_local *local)
 {
@@ -89,11 +99,8 @@ static void write_session(struct sdp_writer *writer, const struct sdp_answer *an
     sdp_line(writer, "s=-");
     sdp_line(writer, "t=0 0");
     sdp_line(writer, "a=ice-lite");
-    sdp_text(writer, "a=group:BUNDLE");
-    for (int i = 0; i < offer->medias; i++)
-        if (answer->media_track[i] != SDP_REJECTED)
-            sdp_text(writer, " %.*s", SDP_VIEW(offer->media[i].mid));
-    sdp_line(writer, "%s", "");
+    if (offer->bundle.len)
+        write_bundle(writer, answer, offer);
     if (offer->common.extmap_allow_mixed)
         sdp_line(writer, "a=extmap-allow-mixed");
 }
@@ -213,7 +220,8 @@ static void write_accepted(struct sdp_writer *writer, const struct sdp_answer *a
         sdp_text(writer, " %u", track->rtx_pt);
     sdp_line(writer, "%s", "");
     sdp_line(writer, "c=IN IP4 0.0.0.0");
-    sdp_line(writer, "a=mid:%.*s", SDP_VIEW(media->mid));
+    if (media->mid.len)
+        sdp_line(writer, "a=mid:%.*s", SDP_VIEW(media->mid));
     sdp_line(writer, "a=%s", answer->role == ROLE_PLAY ? "sendonly" : "recvonly");
     write_transport(writer, answer, media, local);
     if (media->common.extmap_allow_mixed && !offer->common.extmap_allow_mixed)

@@ -451,7 +451,11 @@ static const struct refused {
     const char *reason;
 } refused[] = {
     {GOOD OPUS "a=rtcp-mux\n", 0, ""},
-    {SESSION CREDENTIALS FINGERPRINT MEDIA OPUS "a=rtcp-mux\n", -ENOTSUP, "BUNDLE"},
+    {SESSION CREDENTIALS FINGERPRINT MEDIA OPUS "a=rtcp-mux\n", 0, ""},
+    {SESSION CREDENTIALS FINGERPRINT MEDIA OPUS
+     "a=rtcp-mux\nm=video 9 UDP/TLS/RTP/SAVPF 96\na=mid:1\n",
+     -ENOTSUP, "BUNDLE"},
+    {SESSION FINGERPRINT MEDIA OPUS "a=rtcp-mux\n", -ENOTSUP, "ice-ufrag"},
     {GOOD OPUS, -ENOTSUP, "rtcp-mux"},
     {SESSION BUNDLE FINGERPRINT MEDIA OPUS "a=rtcp-mux\n", -ENOTSUP, "ice-ufrag"},
     {SESSION BUNDLE CREDENTIALS MEDIA OPUS "a=rtcp-mux\n", -ENOTSUP, "no fingerprint"},
@@ -493,6 +497,30 @@ static void test_refused(void **state)
         int play = sdp_answer_play(offer, &stream, &answer, &error);
         if (play != t->code || !strstr(error.reason, t->reason))
             fail_msg("row %zu: %d %s", i, play, error.reason);
+        free(offer);
+    }
+}
+
+// One m-line needs no bundle, and the answer may not begin one (RFC 9143 7.3.2).
+static void test_unbundled(void **state)
+{
+    static const char *const offers[] = {
+        SESSION CREDENTIALS FINGERPRINT MEDIA OPUS "a=rtcp-mux\n",
+        SESSION "m=audio 9 UDP/TLS/RTP/SAVPF 111\n" CREDENTIALS FINGERPRINT OPUS "a=rtcp-mux\n",
+    };
+    for (size_t i = 0; i < sizeof(offers) / sizeof(offers[0]); i++) {
+        struct sdp *offer = parse_good(offers[i], strlen(offers[i]));
+        struct sdp_answer answer;
+        struct sdp_error error;
+        char *text;
+        if (sdp_answer_publish(offer, ALL, &answer, &error))
+            fail_msg("row %zu: %s", i, error.reason);
+        assert_true(sdp_view_is(answer.remote_ufrag, "abcd"));
+        write_and_check(&answer, offer, &text);
+        assert_null(strstr(text, "BUNDLE"));
+        assert_int_equal(has_line(text, "a=mid:0"), i == 0);
+        assert_int_equal(!!strstr(text, "a=mid"), i == 0);
+        free(text);
         free(offer);
     }
 }
@@ -680,7 +708,7 @@ int main(void)
         cmocka_unit_test(test_refused),       cmocka_unit_test(test_wrong_direction),
         cmocka_unit_test(test_transport),     cmocka_unit_test(test_fit),
         cmocka_unit_test(test_fmtp_is_clean), cmocka_unit_test(test_write_is_bounded),
-        cmocka_unit_test(test_answer_max),
+        cmocka_unit_test(test_answer_max),    cmocka_unit_test(test_unbundled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
