@@ -115,6 +115,17 @@ static bool ends(const char *text, size_t size)
     return memchr(text, 0, size) != NULL;
 }
 
+// Numbers and path are what SESSION_ADOPT carries.
+static bool path_valid(const struct session_record *r)
+{
+    struct msg_session_adopt m = {
+        .head = {.type = MSG_SESSION_ADOPT, .length = sizeof(m), .id = r->id},
+        .numbers = r->numbers,
+        .remote = r->remote,
+        .local = r->local};
+    return msg_check(&m.head) == 0;
+}
+
 bool session_record_valid(const struct session_record *r)
 {
     if (r->state > JOURNAL_CLOSING || MSG_GENERATION(r->id) == 0)
@@ -124,7 +135,7 @@ bool session_record_valid(const struct session_record *r)
             ends(r->etag, sizeof(r->etag)) && ends(r->client, sizeof(r->client)) &&
             ends(r->stream, sizeof(r->stream)) && stream_name_valid(r->stream) &&
             r->open.head.type == MSG_SESSION_OPEN && r->open.head.id == r->id &&
-            msg_check(&r->open.head) == 0 &&
+            msg_check(&r->open.head) == 0 && path_valid(r) &&
             (r->keys.head.length == 0 ||
              (r->keys.head.type == MSG_SESSION_KEYS && r->keys.head.id == r->id &&
               msg_check(&r->keys.head) == 0)));
@@ -150,8 +161,8 @@ bool stream_record_valid(const struct stream_record *r)
     if (r->state > JOURNAL_CLOSING || MSG_GENERATION(r->id) == 0)
         return false;
     return r->state != JOURNAL_OPEN ||
-           (r->live <= 1 && r->stalled <= 1 && ends(r->name, sizeof(r->name)) &&
-            stream_name_valid(r->name) && tracks_valid(r));
+           (r->live <= 1 && r->stalled <= 1 && r->group < MSG_GROUPS && r->remote <= 1 &&
+            ends(r->name, sizeof(r->name)) && stream_name_valid(r->name) && tracks_valid(r));
 }
 
 // ---- the file

@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define JOURNAL_VERSION 1u
+#define JOURNAL_VERSION 2u
 #define JOURNAL_FILE "sessions"
 #define JOURNAL_ETAG_MAX 16
 #define JOURNAL_CLIENT_MAX 64
@@ -40,8 +40,11 @@ struct session_record {
     char etag[JOURNAL_ETAG_MAX];
     char client[JOURNAL_CLIENT_MAX];
     char stream[STREAM_NAME_MAX + 8];
-    struct msg_session_open open; // role, ICE credentials, tracks
-    struct msg_session_keys keys; // head.length 0: none, its handshake was not done
+    struct msg_session_open open;  // role, ICE credentials, tracks
+    struct msg_session_keys keys;  // head.length 0: none, its handshake was not done
+    struct msg_numbers numbers;    // protected sessions: as the dataplane last said
+    struct abi_addr remote, local; // family 0: no path yet
+    uint8_t mac[6], pad2[2];
 };
 
 // Its publisher is the open session of role publish that names it.
@@ -52,7 +55,10 @@ struct stream_record {
     uint32_t told; // bit w: worker w may know it
     uint8_t state; // enum journal_state
     uint8_t live, stalled;
-    uint8_t pad[5];
+    uint8_t group;  // protection group
+    uint8_t remote; // the partner has its publisher
+    uint8_t pad[3];
+    uint64_t trunk_id;
     char name[STREAM_NAME_MAX + 8];
     struct sdp_tracks tracks;
 };

@@ -5,6 +5,7 @@
 #include "http.h"
 #include "http_api.h"
 #include "operator.h"
+#include "replicate.h"
 #include "session.h"
 #include "whip.h"
 #include <errno.h>
@@ -34,6 +35,7 @@ struct loop {
     struct channel channel;
     bool channel_open, stopping;
     struct sessions *sessions;
+    struct replicate *replicate; // NULL without a partner
     struct api *api;
     struct http_api http_api;
     struct operator_server *socket;
@@ -218,6 +220,8 @@ static int start(struct loop *loop, char *why, size_t why_size)
     if (rc == 0)
         rc = sessions_new(&loop->sessions, &loop->uv, config, &loop->channel, why, why_size);
     if (rc == 0)
+        rc = replicate_new(&loop->replicate, &loop->uv, config, loop->sessions, why, why_size);
+    if (rc == 0)
         rc = api_new(&loop->api, &loop->channel, loop->sessions, uv_hrtime());
     if (rc == 0)
         rc = operator_new(&loop->socket, &loop->uv, config->parsed.operator_path,
@@ -238,6 +242,7 @@ static void finish(struct loop *loop)
     whip_free(loop->whip);
     operator_free(loop->socket);
     api_free(loop->api);
+    replicate_free(loop->replicate);
     sessions_free(loop->sessions);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
     int rc = uv_loop_close(&loop->uv);

@@ -24,8 +24,6 @@ static const size_t sizes[WIRE_TYPES] = {
     [WIRE_STREAM] = sizeof(struct wire_stream),
     [WIRE_STREAM_GONE] = sizeof(struct wire_stream_gone),
     [WIRE_SESSION] = sizeof(struct wire_session),
-    [WIRE_NUMBERS] = sizeof(struct wire_numbers),
-    [WIRE_PATH] = sizeof(struct wire_path),
     [WIRE_SESSION_GONE] = sizeof(struct wire_session_gone),
     [WIRE_SYNCED] = sizeof(struct wire_synced),
 };
@@ -64,24 +62,10 @@ static bool check_stream_name(const char *name, size_t size)
     return n > 0 && n <= STREAM_NAME_MAX && strspn(name, allowed) == n;
 }
 
-// The paths and numbers are checked as what they become: MSG_SESSION_ADOPT.
-static bool check_adopt(const struct msg_numbers *numbers, const struct abi_addr *remote,
-                        const struct abi_addr *local)
-{
-    struct msg_session_adopt m = {
-        .head = {.type = MSG_SESSION_ADOPT, .length = sizeof(m), .id = 1ull << 32},
-        .remote = *remote,
-        .local = *local,
-    };
-    if (numbers != NULL)
-        m.numbers = *numbers;
-    return msg_check(&m.head) == 0;
-}
-
 static bool check_stream(const struct wire_stream *m)
 {
-    if (m->owner > WIRE_YOURS || m->linger > 1 || m->trunk_id == 0 ||
-        m->record.state != JOURNAL_OPEN || !stream_record_valid(&m->record))
+    if (m->owner > WIRE_YOURS || m->record.trunk_id == 0 || m->record.state != JOURNAL_OPEN ||
+        !stream_record_valid(&m->record))
         return false;
     for (unsigned t = 0; t < m->record.tracks.count; t++)
         if (!check_text(m->record.tracks.fmtp[t].text, SDP_FMTP_MAX)) // goes into answers
@@ -96,8 +80,7 @@ static bool check_session(const struct wire_session *m)
     memcpy(&token, r->token, sizeof(token));
     return m->owner <= WIRE_YOURS && r->state == JOURNAL_OPEN && session_record_valid(r) &&
            check_token(&token) && check_text(r->etag, sizeof(r->etag)) &&
-           check_text(r->client, sizeof(r->client)) &&
-           check_adopt(&m->numbers, &m->remote, &m->local);
+           check_text(r->client, sizeof(r->client));
 }
 
 static bool check_group(const struct wire_group *m)
@@ -147,13 +130,6 @@ int wire_check(const struct wire_head *head)
         break;
     case WIRE_SESSION:
         good = check_session(&m->session);
-        break;
-    case WIRE_NUMBERS:
-        good = check_token(&m->numbers.token) &&
-               check_adopt(&m->numbers.numbers, &(struct abi_addr){0}, &(struct abi_addr){0});
-        break;
-    case WIRE_PATH:
-        good = check_token(&m->path.token) && check_adopt(NULL, &m->path.remote, &m->path.local);
         break;
     case WIRE_SESSION_GONE:
         good = check_token(&m->session_gone.token);

@@ -29,9 +29,7 @@
     X(GROUP, 1, "who sends for a group from now on, and the term")                                 \
     X(STREAM, 1, "a stream of the group: tracks and codecs")                                       \
     X(STREAM_GONE, 1, "its stream is gone")                                                        \
-    X(SESSION, 1, "a session of the group, whole")                                                 \
-    X(NUMBERS, 1, "a viewer's numbers changed")                                                    \
-    X(PATH, 1, "a session's address changed")                                                      \
+    X(SESSION, 1, "a session of the group, whole, new or changed")                                 \
     X(SESSION_GONE, 1, "its session is over")                                                      \
     X(SYNCED, 1, "that was everything: forget what was not named")                                 \
     X(DTLS, 0, "a DTLS datagram that came to the standby of a session")
@@ -94,9 +92,8 @@ struct wire_keys {
 
 struct wire_stream {
     struct wire_head head;
-    uint8_t owner, linger, pad[6]; // linger: its publisher is gone, its viewers wait
-    uint64_t trunk_id;
-    struct stream_record record; // id, source worker and told are the sender's
+    uint8_t owner, pad[7];
+    struct stream_record record; // id, source worker, told and group are the sender's
 };
 
 struct wire_stream_gone {
@@ -109,27 +106,11 @@ struct wire_token {
     char text[SESSION_TOKEN_LEN + 8]; // NUL-terminated
 };
 
-struct wire_path {
-    struct wire_head head;
-    struct wire_token token;
-    struct abi_addr remote, local; // family 0: none yet
-    uint8_t mac[6], pad[2];
-};
-
-struct wire_numbers {
-    struct wire_head head;
-    struct wire_token token;
-    struct msg_numbers numbers;
-};
-
 struct wire_session {
     struct wire_head head;
     uint8_t owner, pad[7];
     struct session_record record; // id, stream id and group are the sender's; so is worker, the
                                   // receiver's is this modulo its own number
-    struct msg_numbers numbers;
-    struct abi_addr remote, local; // family 0: no path yet
-    uint8_t mac[6], pad2[2];
 };
 
 struct wire_session_gone {
@@ -160,8 +141,6 @@ union wire_frame {
     struct wire_stream stream;
     struct wire_stream_gone stream_gone;
     struct wire_session session;
-    struct wire_path path;
-    struct wire_numbers numbers;
     struct wire_session_gone session_gone;
     struct wire_synced synced;
     struct wire_dtls dtls;

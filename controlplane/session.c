@@ -14,6 +14,7 @@ static const char *const end_names[] = {
     [END_REPLACED] = "another publisher",    [END_STREAM_GONE] = "its publisher is gone",
     [END_ADMIN] = "ended by the operator",   [END_DTLS] = "DTLS ended",
     [END_SHUTDOWN] = "shutting down",        [END_REFUSED] = "refused by the dataplane",
+    [END_PARTNER] = "its other node ended it",
 };
 
 int session_refuse(struct session_reply *reply, int status, int retry_after_s, const char *reason,
@@ -52,7 +53,7 @@ const char *session_stream(const struct session *s)
 // a client that crashed and is back before we could tell that it had gone.
 static bool name_is_free(const struct stream *stream)
 {
-    return stream == NULL || stream->publisher == NULL || stream->stalled;
+    return stream == NULL || !stream_fed(stream) || stream->stalled;
 }
 
 static int check_stream(enum session_role role, const char *name, const struct stream *stream,
@@ -100,6 +101,8 @@ static int join_stream(struct session *s, const char *name)
     int rc = 0;
     if (s->role == ROLE_PUBLISH) {
         rc = stream_publish(set->streams, name, s, s->worker, &set->answer.tracks, &s->stream);
+        if (rc == 0)
+            stream_protect(set->streams, s->stream, s->open.group, false, s->stream->trunk_id);
     } else {
         s->stream = streams_find(set->streams, name);
         stream_view(set->streams, s->stream, s->worker);
@@ -126,6 +129,7 @@ static int set_up(struct session *s, const char *name, struct session_reply *rep
 {
     const struct sdp_answer *answer = &s->set->answer;
     int rc = session_credentials(&s->open.ice, answer->remote_ufrag, answer->remote_pwd);
+    s->open.group = replicate_group(s->set->replicate);
     if (rc == 0)
         rc = session_tracks(s);
     if (rc == 0)
@@ -241,6 +245,8 @@ void session_patch(struct session *s, const char *text, size_t size, const char 
         session_refuse(reply, 428, 0, "an ICE restart needs If-Match");
     } else if (given && !matches(if_match, s->etag)) {
         session_refuse(reply, 412, 0, "the session's ICE credentials have changed since");
+    } else if (restart && !replicate_serves(s->set->replicate, s->open.group)) {
+        session_refuse(reply, 503, SESSION_RETRY_AFTER_S, "the partner node serves this session");
     } else if (!restart) {
         reply->status = 204; // an ICE-lite agent has no use for the client's candidates
     } else if (restart_ice(s, &fragment, reply) != 0) {

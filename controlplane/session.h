@@ -66,7 +66,8 @@ enum session_end {
     END_ADMIN,
     END_DTLS,
     END_SHUTDOWN,
-    END_REFUSED
+    END_REFUSED,
+    END_PARTNER
 };
 // Sends DTLS close_notify, where this process did the handshake, and has the dataplane forget it.
 // The pointer is invalid afterwards.

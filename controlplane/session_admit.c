@@ -30,6 +30,9 @@ int session_admit(struct sessions *set, struct session_reply *reply)
         return session_refuse(reply, 503, 5 * SESSION_RETRY_AFTER_S, "this node takes no new %s",
                               mode == ABI_MODE_DRAIN ? "sessions: it is being drained"
                                                      : "sessions now");
+    const char *why = replicate_refusal(set->replicate);
+    if (why != NULL)
+        return session_refuse(reply, 503, SESSION_RETRY_AFTER_S, "%s", why);
     return 0;
 }
 

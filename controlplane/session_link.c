@@ -67,7 +67,22 @@ static bool catch_up(struct session *s)
     if (s->tell_keys && session_send(s->set, 1 + s->worker, s->keys) != 0)
         return false;
     s->tell_keys = false;
-    return true;
+    if (s->tell_adopt) {
+        struct msg_session_adopt m = {
+            .head = {.type = MSG_SESSION_ADOPT, .length = sizeof(m), .id = s->id},
+            .numbers = s->numbers,
+            .remote = s->remote,
+            .local = s->local};
+        memcpy(m.mac, s->mac, sizeof(m.mac));
+        s->tell_adopt = session_send(s->set, 1 + s->worker, &m) != 0;
+    }
+    return !s->tell_adopt;
+}
+
+void session_tell(struct session *s)
+{
+    if (!catch_up(s))
+        s->set->behind = true;
 }
 
 static void install_keys(struct session *s)
@@ -90,8 +105,7 @@ static void install_keys(struct session *s)
     dtls_wipe(&m, sizeof(m));
     s->tell_keys = true;
     TAILQ_REMOVE(&s->set->young, s, young);
-    if (!catch_up(s))
-        s->set->behind = true;
+    session_tell(s);
 }
 
 static void dtls_moved(struct session *s, enum dtls_state state)
@@ -106,7 +120,12 @@ static void dtls_moved(struct session *s, enum dtls_state state)
     }
 }
 
-static void on_path(struct session *s)
+static bool served(const struct session *s)
+{
+    return replicate_serves(s->set->replicate, s->open.group);
+}
+
+static void on_checked(struct session *s)
 {
     if (s->phase == PHASE_NEW)
         s->phase = PHASE_CHECKED;
@@ -114,12 +133,44 @@ static void on_path(struct session *s)
         dtls_moved(s, dtls_start(s->dtls));
 }
 
-static void on_dtls(struct session *s, const struct msg_dtls *m)
+// The path of a session that the partner serves is the partner's: ours is for when we take over.
+static void on_path(struct session *s, const struct msg_session_path *m)
+{
+    if (!served(s))
+        return;
+    bool moved = memcmp(&s->remote, &m->remote, sizeof(s->remote)) != 0 ||
+                 memcmp(&s->local, &m->local, sizeof(s->local)) != 0 ||
+                 memcmp(s->mac, m->mac, sizeof(s->mac)) != 0;
+    s->remote = m->remote;
+    s->local = m->local;
+    memcpy(s->mac, m->mac, sizeof(s->mac));
+    if (moved && s->open.group != 0)
+        session_save(s, NULL);
+    on_checked(s);
+}
+
+static void on_numbers(struct session *s, const struct msg_session_numbers *m)
+{
+    if (!served(s))
+        return;
+    s->numbers = m->numbers;
+    session_save(s, NULL);
+}
+
+void session_dtls(struct session *s, const uint8_t *data, size_t size)
 {
     if (s->phase == PHASE_NEW)
-        on_path(s);
+        on_checked(s);
     if (!s->closed && s->dtls != NULL)
-        dtls_moved(s, dtls_input(s->dtls, m->data, m->size));
+        dtls_moved(s, dtls_input(s->dtls, data, size));
+}
+
+static void on_dtls(struct session *s, const struct msg_dtls *m)
+{
+    if (served(s))
+        session_dtls(s, m->data, m->size);
+    else
+        replicate_dtls(s->set->replicate, s, m->data, m->size);
 }
 
 static void on_dead(struct session *s, const struct msg_session_dead *m)
@@ -130,7 +181,8 @@ static void on_dead(struct session *s, const struct msg_session_dead *m)
         [DEAD_REFUSED_INVALID] = "its message is invalid",
     };
     if (m->reason == DEAD_TIMEOUT) {
-        session_close(s, END_TIMEOUT);
+        if (served(s)) // else it is its holder who knows
+            session_close(s, END_TIMEOUT);
         return;
     }
     log_warning("the dataplane refused a session of %s: %s", s->client,
@@ -162,6 +214,10 @@ static void on_message(void *opaque, uint32_t lane, const struct msg_head *m)
                          session_clock_ms());
         return;
     }
+    if (m->type == MSG_PEER_STATE || m->type == MSG_GROUP_STATE) {
+        replicate_message(set->replicate, m);
+        return;
+    }
     if (lane == 0)
         return;
     struct session *s = by_id(set, lane - 1, m->id);
@@ -172,7 +228,9 @@ static void on_message(void *opaque, uint32_t lane, const struct msg_head *m)
     else if (s->closed)
         return;
     else if (m->type == MSG_SESSION_PATH)
-        on_path(s);
+        on_path(s, (const struct msg_session_path *)m);
+    else if (m->type == MSG_SESSION_NUMBERS)
+        on_numbers(s, (const struct msg_session_numbers *)m);
     else if (m->type == MSG_DTLS_RECEIVED)
         on_dtls(s, (const struct msg_dtls *)m);
     else if (m->type == MSG_SESSION_MEDIA && s->phase == PHASE_DTLS)
@@ -190,7 +248,7 @@ static void catch_up_all(struct sessions *set)
         return;
     set->behind = false;
     for (s = TAILQ_FIRST(&set->open); s != NULL; s = TAILQ_NEXT(s, all))
-        if ((s->tell_open || s->tell_ice || s->tell_keys) &&
+        if ((s->tell_open || s->tell_ice || s->tell_keys || s->tell_adopt) &&
             ((full >> s->worker & 1) || !catch_up(s))) {
             full |= 1u << s->worker;
             set->behind = true;
@@ -209,6 +267,7 @@ static void repeat_all(struct sessions *set)
     for (s = TAILQ_FIRST(&set->open); s != NULL; s = TAILQ_NEXT(s, all)) {
         s->tell_open = s->tell_ice = true;
         s->tell_keys = s->keys->head.length > 0;
+        s->tell_adopt = !served(s);
         s->since_ms = set->now_ms();
         count++;
     }
@@ -225,6 +284,7 @@ static void on_peer(void *opaque, enum channel_peer state, uint64_t epoch, bool 
     if (epoch == set->epoch)
         return;
     set->epoch = epoch;
+    replicate_dataplane(set->replicate);
     repeat_all(set);
 }
 
@@ -235,9 +295,11 @@ static void sweep_young(struct sessions *set, uint64_t now)
     for (; s != NULL; s = next) {
         next = TAILQ_NEXT(s, young);
         uint64_t age = now - s->since_ms;
+        if (!served(s))
+            continue;
         if (age >= limit || (s->phase == PHASE_NEW && age >= limit / 2))
             session_close(s, END_TIMEOUT);
-        else
+        else if (s->dtls != NULL)
             dtls_moved(s, dtls_tick(s->dtls));
     }
 }

@@ -85,7 +85,7 @@ int session_tracks(struct session *session)
 }
 
 // Announced addresses come first: some clients look at the first candidate only, and behind a
-// 1:1 NAT that is the one they can reach.
+// 1:1 NAT that is the one they can reach. The partner's come last: ours is to be chosen.
 static unsigned candidates(const struct session *session,
                            struct sdp_candidate out[static SESSION_MAX_CANDIDATES])
 {
@@ -99,10 +99,16 @@ static unsigned candidates(const struct session *session,
         out[n++].addr = abi->media4;
     if (!config->media.announce_only && abi->media6.family != 0)
         out[n++].addr = abi->media6;
-    for (unsigned i = 0; i < n; i++) {
+    for (unsigned i = 0; i < n; i++)
         out[i].addr.port = (uint16_t)(port + session->worker);
+    struct abi_addr partner[2];
+    unsigned more = session->open.group != 0
+                        ? replicate_candidates(session->set->replicate, session->worker, partner)
+                        : 0;
+    for (unsigned i = 0; i < more && n < SESSION_MAX_CANDIDATES; i++)
+        out[n++].addr = partner[i];
+    for (unsigned i = 0; i < n; i++)
         out[i].priority = 0;
-    }
     return n;
 }
 

@@ -25,13 +25,18 @@ void session_save(struct session *s, const struct msg_session_keys *keys)
         .phase = (uint8_t)s->phase,
         .open = s->open,
         .keys = keys != NULL ? *keys : *s->keys,
+        .numbers = s->numbers,
+        .remote = s->remote,
+        .local = s->local,
     };
+    memcpy(r.mac, s->mac, sizeof(r.mac));
     memcpy(r.token, s->token, sizeof(s->token));
     memcpy(r.etag, s->etag, sizeof(s->etag));
     memcpy(r.client, s->client, sizeof(s->client));
     memcpy(r.stream, s->stream->name, sizeof(s->stream->name));
     journal_put_session(s->set->journal, &r);
     dtls_wipe(&r, sizeof(r));
+    replicate_session(s->set->replicate, s);
 }
 
 static void save_id(const struct session *s, enum journal_state state)
@@ -86,7 +91,12 @@ static int restore_session(struct sessions *set, const struct session_record *r)
         .keys = &r->keys,
         .created_clock_ms = r->created_ms,
         .since_ms = set->now_ms(),
+        .numbers = r->numbers,
+        .remote = r->remote,
+        .local = r->local,
     };
+    memcpy(s->mac, r->mac, sizeof(s->mac));
+    s->replica.told = r->open.group != 0;
     memcpy(s->token, r->token, sizeof(s->token));
     memcpy(s->etag, r->etag, sizeof(s->etag));
     memcpy(s->client, r->client, sizeof(s->client));
@@ -179,6 +189,13 @@ static void end_unknown(struct sessions *set, uint32_t worker, uint64_t id)
         session_send(set, 1 + worker, &m);
 }
 
+// A protected session is due for its end where it is served, and only so long after that began.
+static bool is_due(const struct session *s, uint64_t now, uint64_t silence_ns)
+{
+    return s->open.group == 0 || (replicate_serves(s->set->replicate, s->open.group) &&
+                                  (now - s->since_ms) * 1000000 > silence_ns);
+}
+
 static void audit_session(struct sessions *set, uint32_t worker, uint32_t slot, uint64_t now)
 {
     struct stats_session *stats = channel_session_stats(set->channel, worker, slot);
@@ -188,7 +205,8 @@ static void audit_session(struct sessions *set, uint32_t worker, uint32_t slot, 
         return;
     if (s == NULL || s->id != id)
         end_unknown(set, worker, id);
-    else if (!s->closed && now * 1000000 > load(&stats->last_heard_ns) + silence_ns)
+    else if (!s->closed && is_due(s, now, silence_ns) &&
+             now * 1000000 > load(&stats->last_heard_ns) + silence_ns)
         session_close(s, END_TIMEOUT);
 }
 

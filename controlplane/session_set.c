@@ -130,8 +130,8 @@ struct session *session_find(struct sessions *set, const char *token)
     return s;
 }
 
-struct session *session_new(struct sessions *set, enum session_role role, uint32_t worker,
-                            const char *client)
+// Without ETag and token; in no table but that of slots.
+static struct session *make(struct sessions *set, enum session_role role, uint32_t worker)
 {
     struct session *s = calloc(1, sizeof(*s));
     uint64_t id = s != NULL ? slots_take(set->slots, worker) : 0;
@@ -150,12 +150,33 @@ struct session *session_new(struct sessions *set, enum session_role role, uint32
         .open = {.head = {.type = MSG_SESSION_OPEN, .length = sizeof(s->open), .id = id},
                  .role = (uint8_t)role},
     };
+    return s;
+}
+
+struct session *session_new(struct sessions *set, enum session_role role, uint32_t worker,
+                            const char *client)
+{
+    struct session *s = make(set, role, worker);
+    if (s == NULL)
+        return NULL;
     snprintf(s->client, sizeof(s->client), "%s", client != NULL ? client : "");
     if (session_new_etag(s) != 0 || secret_base32(s->token, SESSION_TOKEN_LEN) != 0) {
-        slots_give(set->slots, worker, id);
+        slots_give(set->slots, worker, s->id);
         free(s);
         return NULL;
     }
+    session_enter(s);
+    TAILQ_INSERT_TAIL(&set->young, s, young);
+    return s;
+}
+
+struct session *session_adopt(struct sessions *set, enum session_role role, uint32_t worker,
+                              const char *token)
+{
+    struct session *s = make(set, role, worker);
+    if (s == NULL)
+        return NULL;
+    memcpy(s->token, token, SESSION_TOKEN_LEN);
     session_enter(s);
     TAILQ_INSERT_TAIL(&set->young, s, young);
     return s;
@@ -213,6 +234,7 @@ void session_retire(struct session *s)
     dtls_free(s->dtls);
     s->dtls = NULL;
     session_save_closing(s); // wipes its keys
+    replicate_session_gone(set->replicate, s);
     dtls_wipe(&s->open, sizeof(s->open));
 }
 

@@ -8,6 +8,7 @@
 #include "dpclient.h"
 #include "dtls.h"
 #include "journal.h"
+#include "replicate.h"
 #include "sdp_answer.h"
 #include "session.h"
 #include "slots.h"
@@ -33,11 +34,15 @@ struct session {
     struct stream *stream;        // valid while the session is open
     struct dtls *dtls;            // NULL: its handshake was with a predecessor of this process
     struct msg_session_open open; // as the dataplane should know it
-    const struct msg_session_keys *keys; // in the journal; head.length 0: none yet
-    bool tell_open, tell_ice, tell_keys; // to be sent (again)
-    bool closed;                         // only waits for SESSION_CLOSED; in sessions.closing
-    uint64_t created_clock_ms;           // since the epoch
-    uint64_t since_ms;          // of the set's clock: when its setup, or its closing, began
+    const struct msg_session_keys *keys;             // in the journal; head.length 0: none yet
+    bool tell_open, tell_ice, tell_keys, tell_adopt; // to be sent (again)
+    bool closed;                   // only waits for SESSION_CLOSED; in sessions.closing
+    uint64_t created_clock_ms;     // since the epoch
+    uint64_t since_ms;             // of the set's clock: when its setup, or its closing, began
+    struct msg_numbers numbers;    // as the dataplane, or the partner's, last said
+    struct abi_addr remote, local; // of its path; family 0: none yet
+    uint8_t mac[6];
+    struct replica replica;
     struct session *next;       // in its hash bucket
     LIST_ENTRY(session) viewer; // of its stream
     TAILQ_ENTRY(session) all;   // sessions.open or sessions.closing
@@ -51,7 +56,8 @@ struct sessions {
     const struct abi_config *abi; // what the dataplane goes by, which may be older than `config`
     struct channel *channel;
     struct dpclient *dataplane;
-    uv_timer_t *sweep; // frees itself
+    struct replicate *replicate; // NULL without a partner
+    uv_timer_t *sweep;           // frees itself
     uint64_t (*now_ms)(void);
     uint64_t epoch; // of the dataplane that our sessions are on; 0: none seen yet
     bool behind;    // some session has something to tell
@@ -109,6 +115,10 @@ int session_send(struct sessions *set, uint32_t lane, const void *message);
 int session_send_stream(void *set, uint32_t lane, const void *message); // a streams_send_fn
 // Sends SESSION_OPEN, streams first. 0 or a negative errno.
 int session_tell_open(struct session *session);
+// Sends what the session's tell_… ask for, or remembers to. Its tables are as they should be.
+void session_tell(struct session *session);
+// A DTLS datagram of its client.
+void session_dtls(struct session *session, const uint8_t *data, size_t size);
 // Sends SESSION_CLOSE; the sweep sends it again if no answer comes.
 void session_tell_close(struct session *session);
 void session_dtls_send(void *session, const uint8_t *data, size_t size); // a dtls_send_fn
@@ -130,6 +140,9 @@ void sessions_audit(struct sessions *set, uint64_t now);
 // A session with an id, token and ETag, in all tables, without stream and DTLS. NULL: no room.
 struct session *session_new(struct sessions *set, enum session_role role, uint32_t worker,
                             const char *client);
+// The same for one that comes from another node, under its own token.
+struct session *session_adopt(struct sessions *set, enum session_role role, uint32_t worker,
+                              const char *token);
 int session_new_etag(struct session *session); // 0 or a negative errno
 // Puts a session that has its slot, token and role into the tables of open ones.
 void session_enter(struct session *session);

@@ -1,6 +1,7 @@
 // Streams by name and number, and what the workers are told of them; see streams.h.
 #include "streams.h"
 #include "journal.h"
+#include "secret.h"
 #include "slots.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@ struct streams {
     struct slots *slots;
     struct stream **by_slot;
     LIST_HEAD(all_streams, stream) all;
+    uint64_t version;
     bool dirty; // some worker may not know what it should
     struct stream *bucket[];
 };
@@ -104,6 +106,7 @@ bool stream_compatible(const struct stream *st, const struct sdp_tracks *tracks)
 static void save(struct streams *s, const struct stream *st, enum journal_state state)
 {
     struct stream_record r = {.id = st->id, .state = (uint8_t)state};
+    s->version++;
     if (s->journal == NULL)
         return;
     if (state != JOURNAL_FREE)
@@ -113,6 +116,9 @@ static void save(struct streams *s, const struct stream *st, enum journal_state 
         r.source_worker = st->source_worker;
         r.live = st->live;
         r.stalled = st->stalled;
+        r.group = st->group;
+        r.remote = st->remote;
+        r.trunk_id = st->trunk_id;
         memcpy(r.name, st->name, sizeof(st->name));
         r.tracks = st->tracks;
     }
@@ -153,10 +159,12 @@ static int stream_new(struct streams *s, const char *name, struct stream **out)
     struct stream *st = make(name);
     if (st == NULL)
         return -ENOMEM;
-    st->id = slots_take(s->slots, 0);
+    int rc = secret_random(&st->trunk_id, sizeof(st->trunk_id));
+    st->trunk_id |= 1; // not 0
+    st->id = rc == 0 ? slots_take(s->slots, 0) : 0;
     if (st->id == 0) {
         free(st);
-        return -ENOSPC;
+        return rc == 0 ? -ENOSPC : rc;
     }
     enter(s, st);
     *out = st;
@@ -188,12 +196,37 @@ int stream_publish(struct streams *s, const char *name, struct session *publishe
     return 0;
 }
 
+void stream_protect(struct streams *s, struct stream *st, uint8_t group, bool remote,
+                    uint64_t trunk_id)
+{
+    if (st->group == group && st->remote == remote && st->trunk_id == trunk_id)
+        return;
+    if (st->group != group || st->trunk_id != trunk_id)
+        st->current = 0;
+    st->group = group;
+    st->remote = remote;
+    st->trunk_id = trunk_id;
+    s->dirty = true;
+    save(s, st, JOURNAL_OPEN);
+}
+
+bool stream_fed(const struct stream *st)
+{
+    return st->publisher != NULL || st->remote;
+}
+
+uint64_t streams_version(const struct streams *s)
+{
+    return s->version;
+}
+
 void stream_unpublish(struct streams *s, struct stream *st, uint64_t now_ms)
 {
     st->publisher = NULL;
     st->gone_ms = now_ms;
-    st->live = false;
-    if (st->viewer_count == 0)
+    if (!st->remote)
+        st->live = false;
+    if (st->viewer_count == 0 && !st->remote)
         stream_remove(s, st);
     else
         save(s, st, JOURNAL_OPEN);
@@ -211,7 +244,7 @@ void stream_unview(struct streams *s, struct stream *st, uint32_t worker)
     st->viewer_count--;
     st->worker_viewers[worker]--;
     s->dirty = true;
-    if (st->viewer_count == 0 && st->publisher == NULL)
+    if (st->viewer_count == 0 && !stream_fed(st))
         stream_remove(s, st);
 }
 
@@ -229,7 +262,7 @@ void stream_remove(struct streams *s, struct stream *st)
 void stream_state(struct streams *s, struct stream *st, enum stream_state state, uint64_t clock_ms)
 {
     bool live = state == STREAM_LIVE;
-    if (st->publisher == NULL || live == st->live)
+    if (!stream_fed(st) || live == st->live)
         return;
     st->live = live;
     st->stalled = !live;
@@ -242,7 +275,7 @@ struct stream *streams_expired(struct streams *s, uint64_t now_ms, uint64_t grac
 {
     struct stream *st;
     for (st = LIST_FIRST(&s->all); st != NULL; st = LIST_NEXT(st, all))
-        if (!st->removed && st->publisher == NULL && now_ms - st->gone_ms >= grace_ms)
+        if (!st->removed && !stream_fed(st) && now_ms - st->gone_ms >= grace_ms)
             return st;
     return NULL;
 }
@@ -253,6 +286,9 @@ static int tell_open(struct streams *s, struct stream *st, uint32_t worker)
         .head = {.type = MSG_STREAM_OPEN, .length = sizeof(m), .id = st->id},
         .source_worker = (uint8_t)st->source_worker,
         .tracks = st->tracks.count,
+        .group = st->group,
+        .peers = st->group != 0, // partner 0, if we are the source then
+        .trunk_id = st->group != 0 ? st->trunk_id : 0,
     };
     memcpy(m.track, st->tracks.track, sizeof(m.track));
     uint32_t told = st->told;
@@ -351,6 +387,9 @@ int streams_restore(struct streams *s, const struct stream_record *r, uint64_t n
     st->live = r->live;
     st->stalled = r->stalled;
     st->since_ms = r->since_ms;
+    st->group = r->group;
+    st->remote = r->remote;
+    st->trunk_id = r->trunk_id;
     enter(s, st);
     return 0;
 }
@@ -367,9 +406,9 @@ void streams_restored(struct streams *s)
 {
     struct stream *st;
     for (st = LIST_FIRST(&s->all); st != NULL; st = LIST_NEXT(st, all)) {
-        if (st->publisher == NULL)
+        if (!stream_fed(st))
             st->live = false;
-        if (!st->removed && st->publisher == NULL && st->viewer_count == 0)
+        if (!st->removed && !stream_fed(st) && st->viewer_count == 0)
             stream_remove(s, st);
     }
 }

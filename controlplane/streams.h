@@ -30,6 +30,10 @@ struct stream {
     bool live;         // packets flow
     bool stalled;      // packets flowed, and stopped or ended with BYE
     uint64_t since_ms; // live since, since the epoch
+    uint64_t trunk_id; // the same on both nodes of a pair
+    uint8_t group;     // protection group of its publisher
+    bool seen;         // named by the partner in this synchronisation
+    bool remote;       // the partner has its publisher, and feeds us over the trunk
 
     // streams.c's own.
     uint32_t told;    // bit w: worker w was sent a STREAM_OPEN and no STREAM_CLOSE since
@@ -64,6 +68,14 @@ bool stream_compatible(const struct stream *stream, const struct sdp_tracks *tra
 // -ENOSPC: the table is full; -ENOMEM.
 int stream_publish(struct streams *streams, const char *name, struct session *publisher,
                    uint32_t worker, const struct sdp_tracks *tracks, struct stream **out);
+// Says which protection group the stream belongs to, and whether the partner feeds it.
+void stream_protect(struct streams *streams, struct stream *stream, uint8_t group, bool remote,
+                    uint64_t trunk_id);
+// Whether somebody publishes it, here or at the partner.
+bool stream_fed(const struct stream *stream);
+// A number that changes with every change of a stream.
+uint64_t streams_version(const struct streams *streams);
+
 // The publisher is gone. Without viewers the stream goes at once.
 void stream_unpublish(struct streams *streams, struct stream *stream, uint64_t now_ms);
 

@@ -1,0 +1,81 @@
+// Two nodes, one session: everything that the partner must know to go on with our sessions, and
+// what we know of its own.
+//
+// Two protection groups: REPLICATE_OWN are the sessions that this node accepted, REPLICATE_PARTNER
+// those of the partner. Of each group one node is the holder: its dataplane sends, and its control
+// plane is where the sessions' truth is. The holder tells the other of every change; the other
+// keeps its copies ready in its dataplane. BFD in the dataplane, the operator or a partner's word
+// make the holder change; each change raises the group's term, and of two holders the one with the
+// higher term stays.
+// Runs on the loop; nothing blocks. Without a partner in the configuration there is no struct
+// replicate, and every function takes NULL.
+#ifndef HITLESS_REPLICATE_H
+#define HITLESS_REPLICATE_H
+
+#include "../dataplane/abi/messages.h"
+#include "session.h"
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <uv.h>
+
+#define REPLICATE_OWN 1 // group numbers on the channel
+#define REPLICATE_PARTNER 2
+#define REPLICATE_SYNC_MS 300 // how long a new session's answer waits for the partner
+
+struct replicate;
+struct stream;
+
+// What a session keeps for us; zero at first.
+struct replica {
+    bool queued;             // to be told: waits in the queue
+    bool told;               // the partner has been told of it, or told us
+    bool seen;               // during a synchronisation
+    bool waiting;            // told, and not acknowledged yet
+    uint64_t sequence;       // of its last frame
+    struct msg_numbers sent; // as in that frame
+    TAILQ_ENTRY(session) queue, unacked;
+};
+
+// Begins, unless no partner is configured: then 0 and NULL. `config` and `sessions` outlive it; it
+// makes itself known to `sessions`. 0 or a negative errno with a line for a person in `why`.
+int replicate_new(struct replicate **out, uv_loop_t *loop, const struct config *config,
+                  struct sessions *sessions, char *why, size_t why_size);
+void replicate_free(struct replicate *r);
+
+// For the session code.
+// The group for a session that is accepted now; 0: it cannot be protected.
+uint8_t replicate_group(const struct replicate *r);
+// Whether sessions of `group` are served here: it is 0, or we hold it.
+bool replicate_serves(const struct replicate *r, uint8_t group);
+// Whether a new session may come in as far as protection goes; else why not, in words.
+const char *replicate_refusal(const struct replicate *r);
+// The session changed, or is over. It is in the journal as it is now.
+void replicate_session(struct replicate *r, struct session *session);
+void replicate_session_gone(struct replicate *r, struct session *session);
+// A DTLS datagram came for a session that the partner serves.
+void replicate_dtls(struct replicate *r, const struct session *session, const uint8_t *data,
+                    size_t size);
+// PEER_STATE or GROUP_STATE.
+void replicate_message(struct replicate *r, const struct msg_head *m);
+// The dataplane is another process. To be called before anything else is sent to it.
+void replicate_dataplane(struct replicate *r);
+// Where the partner would serve a session of `worker`: writes up to 2 addresses; 0 while it is
+// away.
+unsigned replicate_candidates(const struct replicate *r, uint32_t worker, struct abi_addr out[2]);
+
+// Calls `done` once the partner has the session, the wait is over or the session has ended; at once
+// if there is nothing to wait for, then false is returned. `confirmed`: it has it.
+typedef void (*replicate_done)(void *opaque, bool confirmed);
+bool replicate_wait(struct replicate *r, struct session *session, replicate_done done,
+                    void *opaque);
+void replicate_forget_wait(struct replicate *r, const void *opaque);
+
+// For the operator. 0, or a negative errno with a reason in `why`.
+int replicate_drain(struct replicate *r, char *why, size_t why_size);
+int replicate_failback(struct replicate *r, char *why, size_t why_size);
+json_t *replicate_peers(struct replicate *r);  // array of partners; empty without
+json_t *replicate_groups(struct replicate *r); // array of groups; empty without
+
+#endif

@@ -1,0 +1,447 @@
+// Who holds which group, and what the dataplane is told of it: roles and terms, the partner's
+// addresses and BFD, trunk keys; see replicate.h.
+//
+// A node that starts with a dead dataplane may have been taken over meanwhile: it serves its own
+// group only after the partner's word, or REPLICATE_CONTACT_MS without one.
+#include "log.h"
+#include "replicate_private.h"
+#include "secret.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define STATE_MAGIC 0x68746772u // "htgr"
+
+// RUNTIME_DIR/groups: what a restarted control plane goes on from.
+struct group_state {
+    uint32_t magic, version;
+    struct {
+        uint32_t term, role;
+    } group[2];
+};
+
+static const char *const group_names[] = {"ours", "the partner's"};
+
+static void save(const struct replicate *r)
+{
+    struct group_state state = {.magic = STATE_MAGIC, .version = 1};
+    char path[sizeof(r->state_path) + 8];
+    for (int g = 0; g < 2; g++) {
+        state.group[g].term = r->group[g].term;
+        state.group[g].role = r->group[g].role;
+    }
+    snprintf(path, sizeof(path), "%s.new", r->state_path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    bool good = fd >= 0 && write(fd, &state, sizeof(state)) == sizeof(state);
+    if (fd >= 0)
+        close(fd);
+    if (!good || rename(path, r->state_path) != 0)
+        log_warning("cannot keep the groups' state in %s", r->state_path);
+}
+
+void groups_load(struct replicate *r)
+{
+    struct group_state state = {0};
+    bool ready;
+    r->group[0] = (struct held_group){.term = 1, .role = GROUP_STANDBY};
+    r->group[1] = (struct held_group){.term = 1, .role = GROUP_STANDBY};
+    snprintf(r->state_path, sizeof(r->state_path), "%s/groups", r->config->runtime_dir);
+    int fd = open(r->state_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    bool good = fd >= 0 && read(fd, &state, sizeof(state)) == sizeof(state) &&
+                state.magic == STATE_MAGIC && state.version == 1;
+    if (fd >= 0)
+        close(fd);
+    enum channel_peer peer = channel_peer(r->set->channel, uv_hrtime(), &(uint64_t){0}, &ready);
+    for (int g = 0; good && g < 2; g++) {
+        r->group[g].term = state.group[g].term;
+        // A living dataplane went on as it was told.
+        if ((peer == PEER_ALIVE || peer == PEER_STALLED) && state.group[g].role == GROUP_ACTIVE)
+            r->group[g].role = GROUP_ACTIVE;
+    }
+    r->contact = good && (peer == PEER_ALIVE || peer == PEER_STALLED);
+}
+
+// ---- the dataplane
+
+// Only workers have lanes that such messages mean something to.
+static void to_workers(struct replicate *r, const void *message)
+{
+    for (uint32_t w = 0; w < r->set->abi->workers; w++)
+        session_send(r->set, 1 + w, message);
+}
+
+void groups_tell_dataplane(struct replicate *r)
+{
+    for (unsigned g = 0; g < 2; g++) {
+        struct msg_group m = {.head = {.type = MSG_GROUP, .length = sizeof(m), .id = g + 1},
+                              .term = r->group[g].term,
+                              .role = r->group[g].role,
+                              .takeover = g == 1};
+        if (g == 1 && r->config->protection.takeover_address) {
+            m.take4 = r->config->parsed.partner.media4;
+            m.take6 = r->config->parsed.partner.media6;
+        }
+        to_workers(r, &m);
+    }
+}
+
+void peer_tell_dataplane(struct replicate *r)
+{
+    const struct config *config = r->config;
+    struct msg_peer m = {.head = {.type = MSG_PEER, .length = sizeof(m), .id = 1},
+                         .remote4 = config->parsed.partner.media4,
+                         .remote6 = config->parsed.partner.media6,
+                         .workers = (uint16_t)r->partner_workers,
+                         .present = 1,
+                         .multihop = config->protection.bfd.multihop,
+                         .bfd_tx_us = config->protection.bfd.interval_ms * 1000,
+                         .bfd_rx_us = config->protection.bfd.interval_ms * 1000,
+                         .bfd_multiplier = (uint8_t)config->protection.bfd.multiplier,
+                         .bfd_key_length = (uint8_t)strlen(config->protection.bfd.key)};
+    memcpy(m.bfd_key, config->protection.bfd.key, m.bfd_key_length);
+    memcpy(m.local, r->keys[0].key, sizeof(m.local));
+    memcpy(m.remote, r->keys[1].key, sizeof(m.remote));
+    to_workers(r, &m);
+    groups_tell_dataplane(r); // a group needs its partner
+    dtls_wipe(&m, sizeof(m));
+}
+
+void replicate_dataplane(struct replicate *r)
+{
+    if (r == NULL)
+        return;
+    groups_tell_dataplane(r);
+    keys_begin(r); // PEER follows with the round's keys
+}
+
+// ---- trunk keys: the leader begins a round, the other answers and installs, the leader installs
+
+static int fresh_key(struct replicate *r)
+{
+    r->keys[0].head = (struct wire_head){.type = WIRE_KEYS, .length = sizeof(r->keys[0])};
+    r->keys[0].round = r->round;
+    return secret_random(r->keys[0].key, sizeof(r->keys[0].key));
+}
+
+void keys_begin(struct replicate *r)
+{
+    struct wire_head rekey = {.type = WIRE_REKEY, .length = sizeof(rekey)};
+    if (!replink_up(r->link))
+        return;
+    if (!r->leader) {
+        replicate_send(r, &rekey);
+        return;
+    }
+    r->round++;
+    if (fresh_key(r) == 0)
+        replicate_send(r, &r->keys[0]);
+}
+
+void keys_frame(struct replicate *r, const struct wire_keys *m)
+{
+    if (r->leader && m->round != r->round)
+        return; // the answer to a round that is past
+    memcpy(r->keys[1].key, m->key, sizeof(m->key));
+    if (!r->leader) {
+        r->round = m->round;
+        if (fresh_key(r) != 0 || replicate_send(r, &r->keys[0]) != 0)
+            return;
+    }
+    peer_tell_dataplane(r);
+}
+
+// ---- roles
+
+static void tell_role(struct replicate *r, unsigned group, uint8_t wish)
+{
+    struct wire_group m = {.head = {.type = WIRE_GROUP, .length = sizeof(m)},
+                           .term = r->group[group].term,
+                           .owner = group == 0 ? WIRE_MINE : WIRE_YOURS,
+                           .role = r->group[group].role,
+                           .wish = wish};
+    if (replink_up(r->link))
+        replicate_send(r, &m);
+}
+
+// Takes or leaves a group. `why` is for the log.
+static void become(struct replicate *r, unsigned group, uint8_t role, uint32_t term,
+                   const char *why)
+{
+    struct held_group *g = &r->group[group];
+    bool changed = g->role != role;
+    if (!changed && g->term == term)
+        return;
+    g->role = role;
+    g->term = term;
+    g->handing = false;
+    save(r);
+    groups_tell_dataplane(r);
+    if (!changed)
+        return;
+    log_info("group of sessions that were %s first: %s, term %u: %s", group_names[group],
+             role == GROUP_ACTIVE ? "we serve it" : "we stand by", term, why);
+    if (role == GROUP_ACTIVE)
+        import_taken_over(r, group);
+    else
+        import_left(r, group);
+}
+
+void groups_hello(const struct replicate *r, struct wire_hello *hello)
+{
+    for (unsigned g = 0; g < 2; g++)
+        hello->group[g] = (struct wire_group){
+            .owner = (uint8_t)g, .term = r->group[g].term, .role = r->group[g].role};
+}
+
+// What both nodes make of their two views, each for itself.
+static void resolve(struct replicate *r, unsigned group, const struct wire_group *theirs)
+{
+    struct held_group *ours = &r->group[group];
+    bool owner = group == 0, mine = ours->role == GROUP_ACTIVE;
+    bool its = theirs->role == GROUP_ACTIVE, we_hold;
+    uint32_t term = ours->term > theirs->term ? ours->term : theirs->term;
+    if (mine && its) {
+        we_hold = ours->term != theirs->term ? ours->term > theirs->term : owner;
+        r->counts.conflicts++;
+    } else if (!mine && !its) {
+        we_hold = owner;
+        term++;
+    } else {
+        we_hold = mine;
+    }
+    become(r, group, we_hold ? GROUP_ACTIVE : GROUP_STANDBY, term, "agreed with the partner");
+}
+
+void groups_up(struct replicate *r, const struct wire_hello *hello)
+{
+    r->contact = true;
+    for (unsigned g = 0; g < 2; g++) {
+        resolve(r, g, &hello->group[g == 0 ? WIRE_YOURS : WIRE_MINE]);
+        r->partner_synced[g] = false;
+        import_begin(r, g);
+        if (!group_held(r, g))
+            replicate_synchronise(r, g); // first what only we know; then the holder all
+    }
+}
+
+void groups_down(struct replicate *r)
+{
+    for (unsigned g = 0; g < 2; g++)
+        r->group[g].syncing = r->group[g].handing = r->sync_owed[g] = false;
+}
+
+int groups_frame(struct replicate *r, const struct wire_group *m, char *why, size_t why_size)
+{
+    unsigned group = group_index(m->owner);
+    struct held_group *g = &r->group[group];
+    bool held = group_held(r, group), newer = m->term > g->term;
+    if (m->wish == GROUP_ACTIVE && newer && !held) {
+        become(r, group, GROUP_ACTIVE, m->term, "handed over by the partner");
+        tell_role(r, group, 0);
+    } else if (m->wish == GROUP_STANDBY && held) {
+        return replicate_hand_over(r, group);
+    } else if (m->role == GROUP_ACTIVE && held && (newer || (m->term == g->term && group == 1))) {
+        become(r, group, GROUP_STANDBY, m->term, "the partner serves it");
+    } else if (m->role == GROUP_ACTIVE && !held && newer) {
+        become(r, group, GROUP_STANDBY, m->term, "the partner serves it");
+    }
+    return 0;
+}
+
+// The partner is asked to send first, and we stop when it says that it does: in between both send,
+// the same bytes.
+int replicate_hand_over(struct replicate *r, unsigned group)
+{
+    struct held_group *g = &r->group[group];
+    struct wire_group m = {.head = {.type = WIRE_GROUP, .length = sizeof(m)},
+                           .term = g->term + 1,
+                           .owner = group == 0 ? WIRE_MINE : WIRE_YOURS,
+                           .role = GROUP_ACTIVE,
+                           .wish = GROUP_ACTIVE};
+    g->handing = true;
+    return g->syncing || r->sync_owed[group] || !TAILQ_EMPTY(&r->queue) ? 0 : replicate_send(r, &m);
+}
+
+static int check_handing(const struct replicate *r, char *why, size_t why_size)
+{
+    if (!replink_up(r->link)) {
+        snprintf(why, why_size, "the partner is not connected: %s", replink_why(r->link));
+        return -ENOTCONN;
+    }
+    return 0;
+}
+
+int replicate_drain(struct replicate *r, char *why, size_t why_size)
+{
+    if (r == NULL) {
+        snprintf(why, why_size, "no partner is configured");
+        return -ENOENT;
+    }
+    int rc = check_handing(r, why, why_size);
+    if (rc != 0)
+        return rc;
+    r->drained = true;
+    for (unsigned g = 0; g < 2; g++)
+        if (group_held(r, g))
+            replicate_hand_over(r, g);
+    return 0;
+}
+
+// Every group goes to where its sessions were first.
+int replicate_failback(struct replicate *r, char *why, size_t why_size)
+{
+    if (r == NULL) {
+        snprintf(why, why_size, "no partner is configured");
+        return -ENOENT;
+    }
+    int rc = check_handing(r, why, why_size);
+    if (rc != 0)
+        return rc;
+    r->drained = false;
+    if (group_held(r, 1))
+        replicate_hand_over(r, 1);
+    if (!group_held(r, 0))
+        tell_role(r, 0, GROUP_STANDBY); // the holder is asked to give it back
+    return 0;
+}
+
+// ---- the dataplane's word
+
+void replicate_message(struct replicate *r, const struct msg_head *head)
+{
+    if (r == NULL)
+        return;
+    if (head->type == MSG_PEER_STATE && head->id == 1) {
+        static const char *const states[] = {"admin down", "down", "init", "up"};
+        const struct msg_peer_state *m = (const void *)head;
+        r->bfd_state = m->state;
+        r->bfd_diag = m->diag;
+        if (m->detect_ns != 0)
+            r->detect_ns = m->detect_ns;
+        log_info("partner %s: BFD is %s", r->config->protection.partner.name, states[m->state & 3]);
+    } else if (head->type == MSG_GROUP_STATE && (head->id == 1 || head->id == 2)) {
+        const struct msg_group_state *m = (const void *)head;
+        unsigned group = (unsigned)head->id - 1;
+        if (m->role != GROUP_ACTIVE || m->term <= r->group[group].term)
+            return;
+        r->group[group].switch_ns = m->switch_ns;
+        r->counts.taken_over++;
+        become(r, group, GROUP_ACTIVE, m->term, "BFD says that the partner is down");
+        tell_role(r, group, 0);
+    }
+}
+
+// ---- time
+
+static void give_back(struct replicate *r, uint64_t now)
+{
+    bool sound = replink_up(r->link) && now - r->up_ms >= REPLICATE_AUTO_MS && r->bfd_state == 3 &&
+                 !r->group[1].syncing && !r->group[1].handing;
+    if (r->config->protection.failback == FAILBACK_AUTO && sound && group_held(r, 1))
+        replicate_hand_over(r, 1);
+}
+
+void groups_tick(struct replicate *r, uint64_t now)
+{
+    if (!r->contact && now - r->start_ms >= REPLICATE_CONTACT_MS) {
+        r->contact = true;
+        log_warning("partner %s is not there (%s): serving without it",
+                    r->config->protection.partner.name, replink_why(r->link));
+        become(r, 0, GROUP_ACTIVE, r->group[0].term + 1, "nobody else does");
+    }
+    for (unsigned g = 0; g < 2; g++)
+        if (r->group[g].handing && group_held(r, g) && replink_up(r->link))
+            replicate_hand_over(r, g); // what was in the way may be gone
+    give_back(r, now);
+}
+
+// ---- questions
+
+uint8_t replicate_group(const struct replicate *r)
+{
+    bool wanted = r != NULL && r->config->protection.protect != PROTECT_OFF;
+    return wanted && group_held(r, 0) ? REPLICATE_OWN : 0;
+}
+
+bool replicate_serves(const struct replicate *r, uint8_t group)
+{
+    return r == NULL || (group != REPLICATE_OWN && group != REPLICATE_PARTNER) ||
+           group_held(r, group - 1u);
+}
+
+const char *replicate_refusal(const struct replicate *r)
+{
+    if (r == NULL)
+        return NULL;
+    if (!r->contact)
+        return "this node has just started and awaits its partner's word";
+    if (r->drained)
+        return "this node is being drained";
+    if (r->config->protection.strict && r->config->protection.protect == PROTECT_SYNC &&
+        (!replink_up(r->link) || !group_held(r, 0)))
+        return "a session could not be protected now";
+    return NULL;
+}
+
+unsigned replicate_candidates(const struct replicate *r, uint32_t worker, struct abi_addr out[2])
+{
+    unsigned n = 0;
+    if (r == NULL || !replink_up(r->link))
+        return 0;
+    if (r->config->parsed.partner.media4.family != 0)
+        out[n++] = r->config->parsed.partner.media4;
+    if (r->config->parsed.partner.media6.family != 0)
+        out[n++] = r->config->parsed.partner.media6;
+    for (unsigned i = 0; i < n; i++)
+        out[i].port = (uint16_t)(out[i].port + worker % r->partner_workers);
+    return n;
+}
+
+static const char *state_name(uint32_t bfd_state)
+{
+    static const char *const names[] = {"admin_down", "down", "init", "up"};
+    return bfd_state < 4 ? names[bfd_state] : "unknown";
+}
+
+json_t *replicate_peers(struct replicate *r)
+{
+    json_t *list = json_array();
+    if (r == NULL)
+        return list;
+    uint64_t lag = r->sent - r->acked, now = uv_now(r->loop);
+    json_array_append_new(
+        list,
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "peer",
+                  r->config->protection.partner.name, "kind", "partner", "state",
+                  replink_up(r->link) ? "connected" : "away", "reason", replink_why(r->link), "bfd",
+                  state_name(r->bfd_state), "detect_ms", (json_int_t)(r->detect_ns / 1000000),
+                  "lag", (json_int_t)lag, "lag_ms", (json_int_t)(lag > 0 ? now - r->unacked_ms : 0),
+                  "connections", (json_int_t)replink_counts(r->link)->connections, "refused",
+                  (json_int_t)replink_counts(r->link)->refused, "imported",
+                  (json_int_t)r->counts.imported, "import_refused", (json_int_t)r->counts.refused,
+                  "unconfirmed", (json_int_t)r->counts.unconfirmed));
+    return list;
+}
+
+json_t *replicate_groups(struct replicate *r)
+{
+    json_t *list = json_array();
+    for (unsigned g = 0; r != NULL && g < 2; g++) {
+        json_int_t sessions = 0;
+        struct session *s;
+        TAILQ_FOREACH(s, &r->set->open, all)
+        {
+            sessions += s->open.group == g + 1;
+        }
+        json_array_append_new(
+            list, json_pack("{s:I, s:s, s:s, s:I, s:I, s:b, s:b, s:I}", "group", (json_int_t)g + 1,
+                            "home", g == 0 ? r->config->node : r->config->protection.partner.name,
+                            "role", group_held(r, g) ? "active" : "standby", "term",
+                            (json_int_t)r->group[g].term, "sessions", sessions, "syncing",
+                            r->group[g].syncing, "handing", r->group[g].handing, "switch_us",
+                            (json_int_t)(r->group[g].switch_ns / 1000)));
+    }
+    return list;
+}

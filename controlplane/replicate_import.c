@@ -1,0 +1,369 @@
+// The partner's sessions and streams as our own: into the tables, the journal and the dataplane,
+// where they stand by; see replicate.h.
+//
+// Nothing is taken from the partner for a group that we hold but what we have never heard of.
+#include "dtls.h"
+#include "log.h"
+#include "replicate_private.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- streams
+
+static uint32_t our_worker(const struct replicate *r, uint32_t theirs)
+{
+    return theirs % r->set->abi->workers;
+}
+
+// Whether the partner may say what stream `name` is: we have none, its own, or one that nobody
+// publishes any more and whose viewers can go on with what it offers.
+static bool may_be_remote(const struct stream *stream, const struct sdp_tracks *tracks)
+{
+    return stream == NULL || stream->remote ||
+           (stream->publisher == NULL && stream_compatible(stream, tracks));
+}
+
+static void follow_state(struct replicate *r, struct stream *stream,
+                         const struct stream_record *record)
+{
+    enum stream_state state = record->live      ? STREAM_LIVE
+                              : record->stalled ? STREAM_BYE
+                                                : STREAM_IDLE;
+    if (stream->live != (state == STREAM_LIVE))
+        stream_state(r->set->streams, stream, state, record->since_ms);
+}
+
+// The publisher changed what it sends, or viewers wait for another: the stream is made anew, its
+// number and its viewers stay.
+static int feed_anew(struct replicate *r, const struct stream_record *record, uint8_t group,
+                     struct stream **out)
+{
+    struct streams *streams = r->set->streams;
+    uint32_t worker = our_worker(r, record->source_worker);
+    struct stream *stream = streams_find(streams, record->name);
+    if (stream != NULL && !stream_compatible(stream, &record->tracks))
+        session_end_viewers(stream, END_STREAM_GONE);
+    stream = streams_find(streams, record->name);
+    if (stream != NULL && !stream_compatible(stream, &record->tracks)) {
+        stream_remove(streams, stream);
+        stream = NULL;
+    }
+    int rc = stream_publish(streams, record->name, NULL, worker, &record->tracks, &stream);
+    if (rc == 0)
+        stream_protect(streams, stream, group, true, record->trunk_id);
+    *out = stream;
+    return rc;
+}
+
+static bool same_tracks(const struct sdp_tracks *a, const struct sdp_tracks *b)
+{
+    return a->count == b->count && memcmp(a->track, b->track, a->count * sizeof(a->track[0])) == 0;
+}
+
+void import_stream(struct replicate *r, const struct wire_stream *m)
+{
+    const struct stream_record *record = &m->record;
+    unsigned index = group_index(m->owner);
+    uint8_t group = (uint8_t)(index + 1);
+    struct stream *stream = streams_find(r->set->streams, record->name);
+    if (group_held(r, index))
+        return;
+    if (!may_be_remote(stream, &record->tracks)) {
+        r->counts.refused++;
+        LOG_OFTEN(LEVEL_WARNING, "partner %s publishes \"%s\", too: its stream is not taken",
+                  r->config->protection.partner.name, record->name);
+        return;
+    }
+    bool same = stream != NULL && stream->remote && stream->trunk_id == record->trunk_id &&
+                stream->source_worker == our_worker(r, record->source_worker) &&
+                same_tracks(&stream->tracks, &record->tracks);
+    int rc = 0;
+    if (same && stream->group != group) {
+        stream_protect(r->set->streams, stream, group, true, record->trunk_id);
+    } else if (!same) {
+        if (stream != NULL && stream->publisher != NULL)
+            import_end(r, stream->publisher);
+        rc = feed_anew(r, record, group, &stream);
+    }
+    if (rc != 0) {
+        r->counts.refused++;
+        LOG_OFTEN(LEVEL_WARNING, "partner's stream \"%s\" is not taken: %s", record->name,
+                  strerror(-rc));
+        return;
+    }
+    stream->seen = true;
+    follow_state(r, stream, record);
+    streams_sync(r->set->streams);
+}
+
+static void drop_stream(struct replicate *r, struct stream *stream)
+{
+    struct streams *streams = r->set->streams;
+    stream_protect(streams, stream, stream->group, false, stream->trunk_id);
+    if (stream->publisher == NULL)
+        stream_unpublish(streams, stream, r->set->now_ms()); // its viewers wait for a while
+    streams_sync(streams);
+}
+
+void import_stream_gone(struct replicate *r, const struct wire_stream_gone *m)
+{
+    unsigned index = group_index(m->owner);
+    struct stream *stream = streams_find(r->set->streams, m->name);
+    if (stream != NULL && stream->remote && stream->group == index + 1 && !group_held(r, index))
+        drop_stream(r, stream);
+}
+
+// ---- sessions
+
+// Ends it here without telling the partner, who knows.
+void import_end(struct replicate *r, struct session *s)
+{
+    s->replica.told = false;
+    session_close(s, END_PARTNER);
+}
+
+static void follow(struct session *s, const struct session_record *record)
+{
+    s->phase = (enum session_phase)record->phase;
+    memcpy(s->etag, record->etag, sizeof(s->etag));
+    s->numbers = record->numbers;
+    s->remote = record->remote;
+    s->local = record->local;
+    memcpy(s->mac, record->mac, sizeof(s->mac));
+    s->replica.told = s->replica.seen = true;
+}
+
+// Keys as ours: under our number.
+static const struct msg_session_keys *
+keys_of(const struct session *s, const struct session_record *record, struct msg_session_keys *out)
+{
+    if (record->keys.head.length == 0)
+        return NULL;
+    *out = record->keys;
+    out->head.id = s->id;
+    return out;
+}
+
+static bool join(struct session *s, struct stream *stream)
+{
+    if (s->role == ROLE_PUBLISH) {
+        if (!stream_rejoin(stream, s, s->worker))
+            return false;
+    } else {
+        stream_view(s->set->streams, stream, s->worker);
+        LIST_INSERT_HEAD(&stream->viewers, s, viewer);
+    }
+    s->stream = stream;
+    s->open.stream = stream->id;
+    return true;
+}
+
+static int add(struct replicate *r, const struct session_record *record, uint8_t group)
+{
+    struct sessions *set = r->set;
+    struct stream *stream = streams_find(set->streams, record->stream);
+    struct msg_session_keys keys = {0};
+    if (stream == NULL || !stream_fed(stream))
+        return -ENOENT;
+    struct session *s = session_adopt(set, (enum session_role)record->open.role,
+                                      our_worker(r, record->worker), record->token);
+    if (s == NULL)
+        return -ENOSPC;
+    uint64_t id = s->open.head.id;
+    memcpy(s->client, record->client, sizeof(s->client));
+    s->created_clock_ms = record->created_ms;
+    s->open = record->open;
+    s->open.head.id = id;
+    s->open.group = group;
+    if (!join(s, stream)) {
+        session_retire(s);
+        session_destroy(s);
+        return -EBUSY;
+    }
+    follow(s, record);
+    s->profile = (enum srtp_profile)record->keys.profile;
+    session_save(s, keys_of(s, record, &keys));
+    dtls_wipe(&keys, sizeof(keys));
+    s->tell_open = true;
+    s->tell_keys = s->keys->head.length > 0;
+    s->tell_adopt = !group_held(r, group - 1u);
+    if (s->tell_keys)
+        TAILQ_REMOVE(&set->young, s, young);
+    session_tell(s);
+    r->counts.imported++;
+    return 0;
+}
+
+static void change(struct replicate *r, struct session *s, const struct session_record *record,
+                   uint8_t group)
+{
+    bool had_keys = s->keys->head.length > 0;
+    struct msg_session_keys keys = {0};
+    s->tell_ice = memcmp(&s->open.ice, &record->open.ice, sizeof(s->open.ice)) != 0;
+    s->open.ice = record->open.ice;
+    follow(s, record);
+    if (s->open.group != group) { // never while it is ours to serve
+        s->open.group = group;
+        s->tell_open = true;
+    }
+    session_save(s, had_keys ? NULL : keys_of(s, record, &keys));
+    dtls_wipe(&keys, sizeof(keys));
+    s->profile = (enum srtp_profile)s->keys->profile;
+    s->tell_keys = !had_keys && s->keys->head.length > 0;
+    if (s->tell_keys)
+        TAILQ_REMOVE(&r->set->young, s, young);
+    s->tell_adopt = true;
+    session_tell(s);
+}
+
+void import_session(struct replicate *r, const struct wire_session *m)
+{
+    unsigned index = group_index(m->owner);
+    struct session *s = session_find(r->set, m->record.token);
+    if (s != NULL && replicate_serves(r, s->open.group)) {
+        s->replica.told = true; // the other knows it
+        return;
+    }
+    if (s != NULL) {
+        change(r, s, &m->record, (uint8_t)(index + 1));
+        return;
+    }
+    int rc = add(r, &m->record, (uint8_t)(index + 1));
+    if (rc == 0)
+        return;
+    r->counts.refused++;
+    LOG_OFTEN(LEVEL_WARNING, "a session of partner %s is not protected here: %s",
+              r->config->protection.partner.name,
+              rc == -ENOENT  ? "its stream is not known"
+              : rc == -EBUSY ? "another publishes its stream"
+                             : "no worker has room");
+}
+
+void import_session_gone(struct replicate *r, const struct wire_session_gone *m)
+{
+    struct session *s = session_find(r->set, m->token.text);
+    if (s == NULL || s->open.group == 0)
+        return;
+    s->replica.told = false;
+    session_close(s, replicate_serves(r, s->open.group) ? END_DELETED : END_PARTNER);
+}
+
+void import_dtls(struct replicate *r, const struct wire_dtls *m)
+{
+    struct session *s = session_find(r->set, m->token.text);
+    if (s != NULL && replicate_serves(r, s->open.group))
+        session_dtls(s, m->data, m->size);
+}
+
+// ---- a whole group
+
+static void unsee(struct stream *stream, void *opaque)
+{
+    if (stream->group == *(const uint8_t *)opaque)
+        stream->seen = false;
+}
+
+void import_begin(struct replicate *r, unsigned index)
+{
+    struct session *s;
+    uint8_t group = (uint8_t)(index + 1);
+    TAILQ_FOREACH(s, &r->set->open, all)
+    {
+        if (s->open.group == group)
+            s->replica.seen = false;
+    }
+    streams_visit(r->set->streams, unsee, &group);
+}
+
+struct unseen {
+    uint8_t group;
+    struct stream *stream;
+};
+
+static void find_unseen(struct stream *stream, void *opaque)
+{
+    struct unseen *unseen = opaque;
+    if (stream->remote && !stream->seen && stream->group == unseen->group)
+        unseen->stream = stream;
+}
+
+void import_sweep(struct replicate *r, unsigned index)
+{
+    struct unseen unseen = {.group = (uint8_t)(index + 1)};
+    struct session *next, *s = TAILQ_FIRST(&r->set->open);
+    unsigned count = 0;
+    for (; s != NULL; s = next) {
+        next = TAILQ_NEXT(s, all);
+        if (s->open.group != unseen.group || s->replica.seen)
+            continue;
+        import_end(r, s);
+        count++;
+    }
+    for (;;) {
+        unseen.stream = NULL;
+        streams_visit(r->set->streams, find_unseen, &unseen);
+        if (unseen.stream == NULL)
+            break;
+        drop_stream(r, unseen.stream);
+    }
+    if (count > 0)
+        log_info("%u sessions that the partner no longer has are forgotten", count);
+}
+
+struct turn {
+    struct replicate *r;
+    uint8_t group;
+    bool remote;
+};
+
+static void turn_stream(struct stream *stream, void *opaque)
+{
+    const struct turn *turn = opaque;
+    if (stream->group != turn->group)
+        return;
+    stream_protect(turn->r->set->streams, stream, stream->group, turn->remote, stream->trunk_id);
+    if (!stream_fed(stream))
+        stream->gone_ms = turn->r->set->now_ms(); // its viewers' wait begins
+}
+
+static void find_deserted(struct stream *stream, void *opaque)
+{
+    if (!stream_fed(stream) && stream->viewer_count == 0)
+        *(struct stream **)opaque = stream;
+}
+
+// A stream that nobody publishes or watches is not one.
+static void remove_deserted(struct streams *streams)
+{
+    for (;;) {
+        struct stream *deserted = NULL;
+        streams_visit(streams, find_deserted, &deserted);
+        if (deserted == NULL)
+            return;
+        stream_remove(streams, deserted);
+    }
+}
+
+static void turn_group(struct replicate *r, unsigned index, bool remote)
+{
+    struct turn turn = {.r = r, .group = (uint8_t)(index + 1), .remote = remote};
+    struct session *s;
+    streams_visit(r->set->streams, turn_stream, &turn);
+    remove_deserted(r->set->streams);
+    TAILQ_FOREACH(s, &r->set->open, all)
+    {
+        if (s->open.group == turn.group)
+            s->since_ms = r->set->now_ms(); // deadlines begin now
+    }
+}
+
+void import_taken_over(struct replicate *r, unsigned index)
+{
+    turn_group(r, index, false);
+}
+
+void import_left(struct replicate *r, unsigned index)
+{
+    turn_group(r, index, true);
+}

@@ -1,0 +1,127 @@
+// Inside replication, shared by replicate.c (what is told, and what was acknowledged),
+// replicate_groups.c (who holds what; the dataplane's part) and replicate_import.c (what the
+// partner tells). Loop thread.
+#ifndef HITLESS_REPLICATE_PRIVATE_H
+#define HITLESS_REPLICATE_PRIVATE_H
+
+#include "config.h"
+#include "replicate.h"
+#include "replicate_link.h"
+#include "session_set.h"
+#include "streams.h"
+
+#define REPLICATE_GONE 4096 // ends that wait to be told; more: everything is told anew
+#define REPLICATE_TICK_MS 50
+#define REPLICATE_CONTACT_MS 1500 // after a fresh start we hear the partner before we serve
+#define REPLICATE_WAITS 1024
+#define REPLICATE_AUTO_MS 10000 // of a sound connection before sessions are handed back
+
+// One group as this node sees it.
+struct held_group {
+    uint32_t term;
+    uint8_t role;       // enum group_role
+    bool syncing;       // we hold it, and are telling everything
+    bool handing;       // the partner was asked to take it
+    uint64_t switch_ns; // of the last flip in the dataplane
+};
+
+struct wait {
+    struct session *session; // NULL: free
+    uint64_t until_ms;
+    replicate_done done;
+    void *opaque;
+};
+
+// A stream that the partner was told of.
+struct told_stream {
+    uint64_t trunk_id;
+    uint8_t owner;
+    char name[STREAM_NAME_MAX + 1];
+};
+
+struct replicate {
+    const struct config *config;
+    struct sessions *set;
+    uv_loop_t *loop;
+    struct replink *link;
+    uv_timer_t *tick; // frees itself
+    uv_idle_t *soon;  // frees itself; runs while there is something to tell
+
+    struct held_group group[2]; // [0] ours, [1] the partner's: channel numbers 1 and 2
+    char state_path[128];       // the file that outlives this process
+    uint64_t start_ms;
+    bool contact; // we have heard the partner since our start, or need not
+    bool drained; // by the operator: no new sessions
+    uint64_t boot;
+
+    // The connection.
+    bool leader;
+    uint32_t partner_workers;
+    uint64_t up_ms, sent, acked, taken; // counted frames; taken: of the partner, dealt with
+    uint64_t ack_owed;
+    uint64_t unacked_ms;    // since when `acked` lags behind `sent`
+    uint32_t round;         // of trunk keys
+    struct wire_keys *keys; // locked pages: [0] ours of this round, [1] the partner's
+    struct session_list queue, unacked;
+    struct wire_token *gone; // ring of ends to be told
+    uint32_t gone_first, gone_count;
+    struct told_stream *streams; // as many as there are slots
+    uint64_t streams_version;    // of what was told
+    bool partner_synced[2];      // the partner has named all that it alone had of a group
+    bool sync_owed[2];           // SYNCED waits for the queue to be empty
+
+    // The dataplane's word.
+    uint32_t bfd_state, bfd_diag;
+    uint64_t detect_ns;
+
+    struct wait waits[REPLICATE_WAITS];
+    uint32_t wait_count;
+    struct {
+        uint64_t imported, refused, taken_over, unconfirmed, conflicts;
+    } counts;
+    union wire_frame frame; // scratch
+};
+
+// replicate.c
+int replicate_send(struct replicate *r, void *frame); // counts it if it is to be
+void replicate_soon(struct replicate *r);             // have the queue told in the next turn
+// Tells the partner everything of a group that we hold.
+void replicate_synchronise(struct replicate *r, unsigned group);
+
+// replicate_groups.c
+void groups_load(struct replicate *r); // from the file that outlives us
+void groups_hello(const struct replicate *r, struct wire_hello *hello);
+void groups_up(struct replicate *r, const struct wire_hello *hello);
+void groups_down(struct replicate *r);
+int groups_frame(struct replicate *r, const struct wire_group *m, char *why, size_t why_size);
+// Asks the partner to take a group that we hold. Again and again until it does.
+int replicate_hand_over(struct replicate *r, unsigned group);
+void groups_tick(struct replicate *r, uint64_t now_ms);
+void groups_tell_dataplane(struct replicate *r); // GROUP of both, to every lane
+void keys_begin(struct replicate *r);            // a round, if it is ours to begin
+void keys_frame(struct replicate *r, const struct wire_keys *m);
+void peer_tell_dataplane(struct replicate *r); // PEER, with this round's keys
+
+// replicate_import.c
+void import_stream(struct replicate *r, const struct wire_stream *m);
+void import_stream_gone(struct replicate *r, const struct wire_stream_gone *m);
+void import_session(struct replicate *r, const struct wire_session *m);
+void import_session_gone(struct replicate *r, const struct wire_session_gone *m);
+void import_dtls(struct replicate *r, const struct wire_dtls *m);
+void import_begin(struct replicate *r, unsigned group); // a synchronisation: nothing seen yet
+void import_sweep(struct replicate *r, unsigned group); // forget what was not named
+void import_end(struct replicate *r, struct session *session); // without telling the partner
+void import_taken_over(struct replicate *r, unsigned group);   // it is ours now
+void import_left(struct replicate *r, unsigned group);         // it is the partner's now
+
+static inline unsigned group_index(uint8_t owner) // of a frame that we received
+{
+    return owner == WIRE_MINE ? 1 : 0;
+}
+
+static inline bool group_held(const struct replicate *r, unsigned group)
+{
+    return r->group[group].role == GROUP_ACTIVE;
+}
+
+#endif
