@@ -45,21 +45,24 @@ function stereo(sdp) {
 }
 
 function prepare(pc) {
-  const media = new MediaStream();
+  const tracks = [];
   pc.addTransceiver('video', { direction: 'recvonly' });
   pc.addTransceiver('audio', { direction: 'recvonly' });
   pc.ontrack = ({ track }) => {
-    media.addTrack(track);
-    if (video.srcObject !== media) {
-      video.srcObject = media;
-      play();
-    }
+    // All tracks at once, after the last event: whether playing may start depends on sound.
+    if (tracks.push(track) === 1) setTimeout(() => attach(pc, tracks));
   };
   view.watcher = new Sampler(pc);
   view.sampler = new Sampler(pc);
   view.gaps ??= new Gaps();
   view.gaps.lastFrame = null;
   return stereo;
+}
+
+function attach(pc, tracks) {
+  if (link.pc !== pc) return;
+  video.srcObject = new MediaStream(tracks);
+  play();
 }
 
 const STATES = {
@@ -88,6 +91,7 @@ const link = new Link('whep', prepare, report);
 function watch(stream) {
   Object.assign(view, {
     stream, asked: performance.now(), first: null, age: null, gaps: new Gaps(), stats: null, presented: 0,
+    silence: 0, soundOnly: false,
   });
   set('title', stream);
   document.title = `${stream} – hitless`;
@@ -142,7 +146,6 @@ function onFrame(now, metadata) {
   view.gaps.frame(metadata.receiveTime ?? now, skipped);
   if (view.first === null) {
     view.first = performance.now() - view.asked;
-    view.sinceOpen = performance.now();
     show();
   }
   // Every fourth picture is enough for a figure that people read.
@@ -165,14 +168,15 @@ function show() {
   $('play').setAttribute('aria-label', active ? 'Stop' : 'Play');
 
   const playing = (state === 'live' || state === 'interrupted') && view.first !== null && !silent;
+  const soundOnly = state === 'live' && view.soundOnly && !silent;
   $('poster').hidden = playing;
-  $('spinner').hidden = !(state === 'connecting' || state === 'waiting' || (state === 'live' && !silent));
+  $('spinner').hidden = !(state === 'connecting' || state === 'waiting' || (state === 'live' && !silent && !soundOnly));
   $('retry').hidden = !(state === 'failed' || state === 'idle' || state === 'waiting');
   set('retry', state === 'idle' ? 'Watch' : state === 'waiting' ? 'Try now' : 'Try again');
   const titles = {
     idle: view.stream ? `“${view.stream}” is stopped` : 'Pick a stream',
     connecting: `Connecting to “${view.stream}”`,
-    live: silent ? 'The publisher sends nothing' : `Waiting for the first picture`,
+    live: silent ? 'The publisher sends nothing' : soundOnly ? 'Sound only' : 'Waiting for the first picture',
     interrupted: 'Interrupted',
     waiting: view.words,
     failed: view.words,
@@ -240,6 +244,7 @@ async function poll() {
   view.silence = heard ? performance.timeOrigin + performance.now() - heard
     : performance.now() - view.asked;
   view.gaps.poll(heard ? view.silence : 0, stats.path.from, performance.now());
+  view.soundOnly = view.first === null && !stats.video?.packets && stats.audio?.packets > 50;
   if (view.state === 'live') {
     show();
     if (view.silence > STALE_MS) link.again(`“${view.stream}” went silent.`);
@@ -359,6 +364,11 @@ function wire() {
   addEventListener('hashchange', () => {
     const stream = decodeURIComponent(location.hash.replace(/^#\/?/, ''));
     if (stream) watch(stream);
+  });
+  // A hidden page is shown no pictures; that is no gap.
+  document.addEventListener('visibilitychange', () => {
+    view.presented = 0;
+    if (view.gaps) view.gaps.lastFrame = null;
   });
   addEventListener('online', () => { if (view.state === 'waiting') link.start(view.stream); });
   addEventListener('pagehide', () => link.drop());

@@ -2,6 +2,7 @@
 import { launch, open } from './browser.mjs';
 import { watchOthers } from './load.mjs';
 import { base4, base6, ctl, end, here, isLive, start, token, until } from './node.mjs';
+import { pages } from './pages.mjs';
 import { finish, note, ok, quantile } from './tap.mjs';
 import { latencyText, measure, publish, RATE, watch } from './watch.mjs';
 
@@ -230,6 +231,7 @@ async function reload() {
 }
 
 const SCENARIOS = {
+  pages: async () => pages(await browser('pub')),
   vp8: () => fromBrowser('vp8', 'VP8'),
   h264: async () => {
     if (await canEncode('H264')) return fromBrowser('h264', 'H264');

@@ -1,0 +1,143 @@
+// The pages' own logic, and what they say when something is not as it should be.
+import { launch, open } from './browser.mjs';
+import { base4, sleep } from './node.mjs';
+import { ok } from './tap.mjs';
+import { publish } from './watch.mjs';
+import { decodeClock, drawClock, stripHeight } from '../../controlplane/web/clock.js';
+import { Gaps } from '../../controlplane/web/gaps.js';
+import { explain, isPassing, Refusal } from '../../controlplane/web/signalling.js';
+
+globalThis.sessionStorage ??= { getItem: () => null };
+
+/** The strip as drawn, scaled to what decodeClock wants, with each pixel moved by up to `noise`. */
+function strip(now, noise = 0) {
+  const pixels = new Uint8ClampedArray(4 * 320 * 8);
+  const context = {
+    fillRect(left, _top, width) {
+      for (let y = 0; y < 8; y++) {
+        for (let x = left; x < left + width; x++) {
+          const level = this.fillStyle === '#fff' ? 235 : 16;
+          pixels[4 * (y * 320 + x) + 1] = level + noise * (((x * 7919 + y * 104729) % 201) / 100 - 1);
+        }
+      }
+    },
+  };
+  drawClock(context, 320, now);
+  return pixels;
+}
+
+function clock() {
+  const times = [0, 1, 0xffffffff, 0x55555555, 1763823456789, 1763823456790];
+  ok(times.every((now) => decodeClock(strip(now)) === now % 2 ** 32), 'pages: the clock is read as it was drawn');
+  ok(times.every((now) => decodeClock(strip(now, 60)) === now % 2 ** 32), 'pages: also through a coarse codec');
+  const broken = strip(1763823456789);
+  for (let y = 0; y < 8; y++) for (let x = 88; x < 96; x++) broken[4 * (y * 320 + x) + 1] ^= 0xff;
+  ok(decodeClock(broken) === null, 'pages: a clock with a wrong cell is no clock');
+  ok(decodeClock(new Uint8ClampedArray(4 * 320 * 8)) === null, 'pages: a black picture is no clock');
+  ok(decodeClock(new Uint8ClampedArray(4 * 320 * 8).fill(128)) === null, 'pages: a grey picture is no clock');
+  ok(stripHeight(320) === 16 && stripHeight(100) === 8, 'pages: the strip follows the width');
+}
+
+function gaps() {
+  const quiet = new Gaps(0);
+  for (let at = 0; at <= 5000; at += 50) quiet.frame(at, 0);
+  ok(quiet.last === null && quiet.worst(5000) === 50, 'pages: an even stream has no gap', quiet.worst(5000));
+  quiet.frame(5400, 0);
+  ok(quiet.last?.ms === 400 && quiet.worst(5400) === 400, 'pages: a gap between frames is noted', quiet.last?.ms);
+  quiet.frame(5600, 3);
+  ok(quiet.last.ms === 400, 'pages: frames that were not shown are no gap');
+  quiet.poll(700, '10.0.0.1:1', 6300);
+  quiet.poll(950, '10.0.0.1:1', 6550);
+  ok(quiet.last.ms === 950, 'pages: a silence that lasts is one gap', quiet.last.ms);
+  quiet.poll(0, '10.0.0.2:1', 6600);
+  ok(quiet.moves === 1, 'pages: another sender is a change of node');
+  ok(quiet.worst(70000) === 0, 'pages: after a minute it is forgotten');
+}
+
+function words() {
+  let good = true;
+  for (const status of [0, 400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 500, 503]) {
+    const text = explain(new Refusal(status, 'why'), 'whep', 'demo');
+    if (!/^[A-ZYB“].{15,}\.$/.test(text)) good = ok(false, `pages: ${status} is explained in a sentence`, text);
+  }
+  if (good) ok(true, 'pages: every refusal is explained in words');
+  ok([0, 409, 503].every((s) => isPassing(new Refusal(s))) && ![400, 401, 406].some((s) => isPassing(new Refusal(s))),
+    'pages: only what may pass is tried again');
+}
+
+async function insecure(browser) {
+  const page = await open(browser, `${base4}/publish?source=camera`);
+  await page.waitForSelector('#poster:not([hidden])');
+  const text = await page.innerText('#poster');
+  ok(/HTTPS/.test(text) && await page.isDisabled('#go'), 'pages: without HTTPS the camera is explained, not asked for',
+    text.replace(/\s+/g, ' ').trim().slice(0, 60));
+  await page.context().close();
+}
+
+async function tokens(browser) {
+  const page = await open(browser, `${base4}/publish?stream=tokens&size=320x180&autostart=1`);
+  await page.waitForSelector('#alert:not([hidden])');
+  ok(/access token/.test(await page.innerText('#alert')) && await page.isVisible('#token'),
+    'pages: a missing token is asked for', await page.innerText('#alert'));
+  await page.fill('#token', process.env.HL_TOKEN);
+  await page.press('#token', 'Enter');
+  const live = await page.waitForFunction(() => globalThis.hitless.view.state === 'live', null, { timeout: 10000 })
+    .then(() => true, () => false);
+  ok(live && await page.isVisible('#share'), 'pages: and with the token it goes live');
+  await page.context().close();
+}
+
+async function sound(browser) {
+  // Looking into a page by script counts as a touch: until it plays it may only speak for itself.
+  const context = await browser.newContext({ viewport: { width: 640, height: 480 } });
+  await context.addInitScript(() => addEventListener('timeupdate', () => console.log('plays'), { capture: true, once: true }));
+  const page = await open(context, `${base4}/?stream=pages`);
+  await page.waitForEvent('console', { predicate: (message) => message.text() === 'plays', timeout: 20000 });
+  const asked = await page.isVisible('#tap');
+  if (asked) await page.click('#tap');
+  ok(asked && !await page.evaluate(() => document.querySelector('video').muted), 'pages: sound takes one touch where the browser wants it');
+  await page.keyboard.press('m');
+  ok(await page.evaluate(() => document.querySelector('video').muted), 'pages: M mutes');
+  await page.keyboard.press('i');
+  ok(!await page.isVisible('#overlay'), 'pages: I hides the statistics');
+  await page.keyboard.press('k');
+  await sleep(300);
+  ok(await page.evaluate(() => globalThis.hitless.view.state) === 'idle', 'pages: K stops');
+  await page.context().close();
+}
+
+async function layout(browser) {
+  let good = true;
+  for (const [width, colorScheme] of [[360, 'light'], [360, 'dark'], [1600, 'light'], [1600, 'dark']]) {
+    for (const path of ['/?stream=pages', '/publish?source=test', '/?stream=nobody-here-with-quite-a-long-name']) {
+      const page = await open(browser, base4 + path, { viewport: { width, height: 760 }, colorScheme });
+      await page.waitForTimeout(800);
+      const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      const nameless = await page.evaluate(() => [...document.querySelectorAll('button, input, select')]
+        .filter((e) => e.checkVisibility() && !(e.ariaLabel || e.textContent.trim() || e.labels?.length)).map((e) => e.id));
+      if (over > 0 || nameless.length || page.faults.length) {
+        good = ok(false, `pages: ${path} at ${width} px, ${colorScheme}`, [over, ...nameless, ...page.faults].join('; '));
+      }
+      await page.context().close();
+    }
+  }
+  if (good) ok(true, 'pages: no overflow, nameless control or error, on a phone and a wide screen');
+}
+
+/** Everything above; `pub` is a browser that publishes. */
+export async function pages(pub) {
+  clock();
+  gaps();
+  words();
+  const publisher = await publish(pub, { stream: 'pages', codec: 'VP8' });
+  const browser = await launch({ netns: 'hl-view', gesture: true });
+  try {
+    await insecure(browser);
+    await tokens(browser);
+    await sound(browser);
+    await layout(browser);
+  } finally {
+    await browser.close();
+    await publisher.context().close();
+  }
+}
