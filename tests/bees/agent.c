@@ -160,7 +160,7 @@ static void on_success(struct agent *agent, struct agent_pair *pair, uint64_t no
         uint64_t rtt = now_ns - pair->sent_ns;
         pair->rtt_ns = pair->rtt_ns ? (pair->rtt_ns * 7 + rtt) / 8 : rtt ? rtt : 1;
     }
-    bool nominated = pair->nominating;
+    bool nominated = pair->nominating || (agent->controlled && pair->nominated);
     pair->state = PAIR_VALID;
     pair->answer_ns = now_ns;
     if (agent->first_valid_ns == 0)
@@ -232,6 +232,7 @@ static void on_request(struct agent *agent, const struct abi_addr *from, const s
         pair->state = PAIR_WAITING; // a triggered check (7.3.1.4)
         pair->next_ns = now_ns;
     }
+    pair->nominated |= msg->use_candidate;
     if (agent->controlled && msg->use_candidate && pair->state == PAIR_VALID) {
         agent->connected = true;
         agent->selected = (uint8_t)(pair - agent->pair);

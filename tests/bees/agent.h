@@ -24,6 +24,7 @@ struct agent_pair {
     uint8_t tries;     // of the check under way
     bool pending;      // a check is under way
     bool nominating;   // and it nominates
+    bool nominated;    // by the server, when we are controlled
     uint8_t id[STUN_ID_LEN];
     uint64_t sent_ns;   // the check's first transmission
     uint64_t next_ns;   // when to send again or anew

@@ -118,6 +118,8 @@ bool frames_lost(struct frames *f, uint64_t seq)
         return false; // the picture has gone on without it
     f->next = 0;
     f->in_key = false;
+    if (f->key_start <= seq) // a key frame before the loss, or with the loss in it
+        f->key_start = 0;
     return true;
 }
 

@@ -75,6 +75,12 @@ static bool fill(struct receive *r, uint64_t seq, bool rtx, uint64_t now_ns)
     return true;
 }
 
+static void note_freezes(struct receive *r, uint64_t freezes, uint64_t frozen_ns)
+{
+    r->count->freezes += r->frames.freezes - freezes;
+    r->count->frozen_ms += (r->frames.frozen_ns - frozen_ns) / 1000000;
+}
+
 unsigned receive_packet(struct receive *r, const struct rtp_view *view, uint16_t seq,
                         const uint8_t *payload, size_t length, bool rtx, uint64_t now_ns)
 {
@@ -98,13 +104,14 @@ unsigned receive_packet(struct receive *r, const struct rtp_view *view, uint16_t
     r->count->bytes += view->length;
     if (!r->video || payload == NULL)
         return 0;
-    uint64_t freezes = r->frames.freezes, frozen = r->frames.frozen_ns;
-    unsigned events = frames_packet(&r->frames, extended, view->timestamp, view->marker,
+    struct frames *f = &r->frames;
+    uint64_t frames = f->frames, keyframes = f->keyframes;
+    uint64_t freezes = f->freezes, frozen = f->frozen_ns;
+    unsigned events = frames_packet(f, extended, view->timestamp, view->marker,
                                     rtp_is_keyframe(r->codec, payload, length), now_ns);
-    r->count->frames += (events & FRAMES_DONE) != 0;
-    r->count->keyframes += (events & FRAMES_KEY_DONE) != 0;
-    r->count->freezes += r->frames.freezes - freezes;
-    r->count->frozen_ms += (r->frames.frozen_ns - frozen) / 1000000;
+    r->count->frames += f->frames - frames; // one packet may complete several
+    r->count->keyframes += f->keyframes - keyframes;
+    note_freezes(r, freezes, frozen);
     if (frames_need_key(&r->frames))
         want_key(r, now_ns);
     else
@@ -186,6 +193,5 @@ void receive_end(struct receive *r, uint64_t now_ns)
         return;
     uint64_t freezes = r->frames.freezes, frozen = r->frames.frozen_ns;
     frames_end(&r->frames, now_ns);
-    r->count->freezes += r->frames.freezes - freezes;
-    r->count->frozen_ms += (r->frames.frozen_ns - frozen) / 1000000;
+    note_freezes(r, freezes, frozen);
 }
