@@ -224,7 +224,7 @@ function showResilience(stats) {
   set('from', stats.path.from ?? '–');
   const ways = stats.path.candidates;
   const spare = ways.filter((way) => way !== stats.path.from);
-  set('ways', !ways.length ? '–' : spare.length ? `${ways.length}: also ${spare.join(', ')}` : 'one, unprotected');
+  set('ways', !ways.length ? '–' : spare.join(', ') || 'none');
   set('moves', gaps.moves ? `${gaps.moves}, last ${ago(gaps.movedAt, now)}` : 'none');
   set('worst', gaps.worst(now) ? durationText(gaps.worst(now)) : '–');
   set('gap', gaps.last ? `${durationText(gaps.last.ms)}, ${ago(gaps.last.at, now)}` : 'none');
