@@ -340,12 +340,12 @@ static void add_session(const struct session_info *info, void *opaque)
     if (++visit->matched > API_SESSIONS_MAX)
         return;
     snprintf(id, sizeof(id), "%s", info->token);
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s?, s:s, s:I, s:I, s:I}", "session", id, "stream",
-                          info->stream, "role", api_role_name(info->role), "phase",
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s?, s:s?, s:s, s:I, s:I, s:I}", "session", id,
+                          "stream", info->stream, "role", api_role_name(info->role), "phase",
                           api_phase_name(info->phase), "profile", profile_name(info->profile),
-                          "client", info->client, "worker", (json_int_t)info->worker, "created_ms",
-                          (json_int_t)info->created_ms, "age_s",
-                          (json_int_t)seconds_since(info->created_ms));
+                          "protection", info->protection, "client", info->client, "worker",
+                          (json_int_t)info->worker, "created_ms", (json_int_t)info->created_ms,
+                          "age_s", (json_int_t)seconds_since(info->created_ms));
     if (o != NULL && info->stats != NULL)
         add_session_stats(o, info->stats, visit->now_ns);
     json_array_append_new(visit->list, o);

@@ -11,6 +11,7 @@
 #include "../dataplane/abi/channel.h"
 #include "session.h"
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,18 @@ int api_new(struct api **out, struct channel *channel, struct sessions *sessions
 void api_free(struct api *api);
 void api_sample(struct api *api, uint64_t now_ns);
 
+// What is asked of replication, which api.c and its tests need not know otherwise.
+struct replicate;
+struct api_pair {
+    struct replicate *replicate; // NULL without a partner
+    json_t *(*peers)(struct replicate *);
+    json_t *(*groups)(struct replicate *);
+    int (*drain)(struct replicate *, char *why, size_t why_size);
+    int (*failback)(struct replicate *, char *why, size_t why_size);
+    bool kill_test; // operator.kill_test
+};
+void api_set_pair(struct api *api, const struct api_pair *pair); // copied
+
 // New references; NULL when memory ran out. Session tokens are secrets of their clients: only their
 // first API_SESSION_ID_LEN characters appear.
 json_t *api_status(struct api *api, uint64_t now_ns);
@@ -34,8 +47,19 @@ json_t *api_streams(struct api *api, uint64_t now_ns); // {"streams":[…]}, by 
 json_t *api_sessions(struct api *api, const char *stream, uint64_t now_ns);
 json_t *api_workers(struct api *api, uint64_t now_ns); // {"workers":[…]}
 json_t *api_ports(struct api *api, uint64_t now_ns);   // {"ports":[…]}
-json_t *api_drops(struct api *api, uint64_t now_ns); // {"drops":[…]}, all reasons, largest first
-json_t *api_peers(struct api *api, uint64_t now_ns); // {"peers":[…]}
+json_t *api_drops(struct api *api, uint64_t now_ns);  // {"drops":[…]}, all reasons, largest first
+json_t *api_peers(struct api *api, uint64_t now_ns);  // {"peers":[…]}: our dataplane, the partner
+json_t *api_groups(struct api *api, uint64_t now_ns); // {"groups":[…]}, empty without a partner
+// Hands every session to the partner, or has every group go home. 0, or a negative errno with a
+// reason in `why`.
+int api_drain(struct api *api, char *why, size_t why_size);
+int api_failback(struct api *api, char *why, size_t why_size);
+// Ends our processes for a test (SIGKILL; `what` is node, dataplane or controlplane; only with
+// operator.kill_test) or so that the supervisor starts them anew (SIGTERM; dataplane or
+// controlplane). Our own end comes a moment later, so that the answer gets out. 0, -EINVAL, -EPERM
+// or -ESRCH.
+int api_kill(struct api *api, const char *what);
+int api_restart(struct api *api, const char *what);
 
 // Ends the one session whose id begins with `prefix`. 0, -ENOENT, or -ENOTUNIQ.
 int api_kick(struct api *api, const char *prefix);

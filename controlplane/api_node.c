@@ -1,9 +1,13 @@
 // JSON of the node's parts: workers, ports, drops and peers. api.h has the contract.
 #include "api_private.h"
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define WORKER_STALLED_NS 100000000ull // workers store their progress every 10 ms
+#define END_DELAY_NS 20000000          // of our own end, for the answer to get out
 
 static const char *worker_state(const struct stats_worker *stats, bool alive, uint64_t now_ns)
 {
@@ -120,7 +124,88 @@ json_t *api_peers(struct api *api, uint64_t now_ns)
     uint64_t epoch;
     bool ready;
     enum channel_peer peer = channel_peer(api->channel, now_ns, &epoch, &ready);
-    return json_pack("{s:[{s:s, s:s, s:s, s:b, s:I, s:I}]}", "peers", "peer", "dataplane", "kind",
-                     "process", "state", api_peer_name(peer), "ready", ready, "pid",
-                     (json_int_t)channel_peer_pid(api->channel), "epoch", (json_int_t)epoch);
+    json_t *list = json_pack("[{s:s, s:s, s:s, s:b, s:I, s:I, s:s, s:i, s:i, s:s}]", "peer",
+                             "dataplane", "kind", "process", "state", api_peer_name(peer), "ready",
+                             ready, "pid", (json_int_t)channel_peer_pid(api->channel), "epoch",
+                             (json_int_t)epoch, "bfd", "", "lag", 0, "lag_ms", 0, "reason", "");
+    if (api->pair.replicate != NULL) {
+        json_t *partners = api->pair.peers(api->pair.replicate);
+        json_array_extend(list, partners);
+        json_decref(partners);
+    }
+    return api_listed("peers", list);
+}
+
+// ---- a pair of nodes
+
+void api_set_pair(struct api *api, const struct api_pair *pair)
+{
+    api->pair = *pair;
+}
+
+json_t *api_groups(struct api *api, uint64_t now_ns)
+{
+    bool paired = api->pair.replicate != NULL;
+    return api_listed("groups", paired ? api->pair.groups(api->pair.replicate) : json_array());
+}
+
+static int unpaired(char *why, size_t why_size)
+{
+    snprintf(why, why_size, "no partner is configured");
+    return -ENOENT;
+}
+
+int api_drain(struct api *api, char *why, size_t why_size)
+{
+    return api->pair.replicate != NULL ? api->pair.drain(api->pair.replicate, why, why_size)
+                                       : unpaired(why, why_size);
+}
+
+int api_failback(struct api *api, char *why, size_t why_size)
+{
+    return api->pair.replicate != NULL ? api->pair.failback(api->pair.replicate, why, why_size)
+                                       : unpaired(why, why_size);
+}
+
+// ---- ends of processes
+
+static int end_dataplane(struct api *api, int number)
+{
+    uint32_t pid = channel_peer_pid(api->channel);
+    if (pid == 0)
+        return -ESRCH;
+    return kill((pid_t)pid, number) < 0 ? -errno : 0;
+}
+
+// The kernel does it, even if our loop hangs.
+static int end_ourselves(int number)
+{
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = number};
+    const struct itimerspec soon = {.it_value.tv_nsec = END_DELAY_NS};
+    timer_t timer;
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) < 0 ||
+        timer_settime(timer, 0, &soon, NULL) < 0)
+        return -errno;
+    return 0;
+}
+
+static int end(struct api *api, const char *what, int number)
+{
+    bool node = strcmp(what, "node") == 0 && number == SIGKILL;
+    int rc = -EINVAL;
+    if (node || strcmp(what, "controlplane") == 0)
+        rc = end_ourselves(number);
+    if (node || strcmp(what, "dataplane") == 0)
+        rc = end_dataplane(api, number);
+    return rc;
+}
+
+int api_kill(struct api *api, const char *what)
+{
+    return api->pair.kill_test ? end(api, what, SIGKILL) : -EPERM;
+}
+
+int api_restart(struct api *api, const char *what)
+{
+    return end(api, what, SIGTERM);
 }

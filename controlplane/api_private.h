@@ -16,6 +16,7 @@ struct api {
     struct channel *channel;
     struct sessions *sessions;
     uint64_t started_ns;
+    struct api_pair pair;
     struct sample before, last;
 };
 

@@ -46,6 +46,47 @@ static json_t *on_peers(struct api *api, const char *argument, uint64_t now_ns)
     return api_peers(api, now_ns);
 }
 
+static json_t *on_groups(struct api *api, const char *argument, uint64_t now_ns)
+{
+    return api_groups(api, now_ns);
+}
+
+static json_t *on_drain(struct api *api, const char *argument, uint64_t now_ns)
+{
+    char why[256] = "";
+    return api_drain(api, why, sizeof(why)) == 0 ? api_groups(api, now_ns) : refusal(why);
+}
+
+static json_t *on_failback(struct api *api, const char *argument, uint64_t now_ns)
+{
+    char why[256] = "";
+    return api_failback(api, why, sizeof(why)) == 0 ? api_groups(api, now_ns) : refusal(why);
+}
+
+static json_t *ended(const char *what, const char *choices, int rc)
+{
+    switch (rc) {
+    case 0:
+        return json_pack("{s:s}", "ended", what);
+    case -EPERM:
+        return refusal("operator.kill_test is not set in the configuration");
+    case -ESRCH:
+        return refusal("there is no such process now");
+    default:
+        return refusal(choices);
+    }
+}
+
+static json_t *on_kill_test(struct api *api, const char *argument, uint64_t now_ns)
+{
+    return ended(argument, "one of node, dataplane and controlplane", api_kill(api, argument));
+}
+
+static json_t *on_restart(struct api *api, const char *argument, uint64_t now_ns)
+{
+    return ended(argument, "one of dataplane and controlplane", api_restart(api, argument));
+}
+
 static json_t *on_kick(struct api *api, const char *argument, uint64_t now_ns)
 {
     if (strlen(argument) < SHORTEST_PREFIX)
@@ -79,6 +120,12 @@ static json_t *on_help(struct api *api, const char *argument, uint64_t now_ns)
         }                                                                                          \
     }
 
+#define GROUP_COLUMNS                                                                              \
+    COLUMNS({"group", "GROUP", "text"}, {"home", "HOME", "text"}, {"role", "ROLE", "text"},        \
+            {"term", "TERM", "text"}, {"sessions", "SESSIONS", "count"},                           \
+            {"syncing", "SYNCING", "bool"}, {"handing", "HANDING OVER", "bool"},                   \
+            {"switch_us", "SWITCH", "us"})
+
 const struct command command_table[] = {
     {
         .name = "status",
@@ -110,12 +157,13 @@ const struct command command_table[] = {
         .argument = "[STREAM]",
         .help = "publishers and viewers, of all streams or one",
         .handler = on_sessions,
-        .columns = COLUMNS(
-            {"session", "SESSION", "text"}, {"stream", "STREAM", "text"}, {"role", "ROLE", "text"},
-            {"phase", "PHASE", "text"}, {"age_s", "AGE", "s"}, {"worker", "W", "text"},
-            {"remote", "ADDRESS", "text"}, {"bitrate", "RATE", "bitrate"}, {"rtt_us", "RTT", "us"},
-            {"loss_permille", "LOSS", "permille"}, {"nacks", "NACKS", "count"},
-            {"resent", "RESENT", "count"}, {"silent_ms", "SILENT", "ms"}),
+        .columns = COLUMNS({"session", "SESSION", "text"}, {"stream", "STREAM", "text"},
+                           {"role", "ROLE", "text"}, {"phase", "PHASE", "text"},
+                           {"protection", "PROTECTION", "text"}, {"age_s", "AGE", "s"},
+                           {"worker", "W", "text"}, {"remote", "ADDRESS", "text"},
+                           {"bitrate", "RATE", "bitrate"}, {"rtt_us", "RTT", "us"},
+                           {"loss_permille", "LOSS", "permille"}, {"nacks", "NACKS", "count"},
+                           {"resent", "RESENT", "count"}, {"silent_ms", "SILENT", "ms"}),
     },
     {
         .name = "show workers",
@@ -152,9 +200,17 @@ const struct command command_table[] = {
         .name = "show peers",
         .help = "processes and nodes that this one watches",
         .handler = on_peers,
-        .columns = COLUMNS({"peer", "PEER", "text"}, {"kind", "KIND", "text"},
-                           {"state", "STATE", "text"}, {"ready", "READY", "bool"},
-                           {"pid", "PID", "text"}, {"epoch", "STARTS", "text"}),
+        .columns =
+            COLUMNS({"peer", "PEER", "text"}, {"kind", "KIND", "text"}, {"state", "STATE", "text"},
+                    {"ready", "READY", "bool"}, {"pid", "PID", "text"}, {"epoch", "STARTS", "text"},
+                    {"bfd", "BFD", "text"}, {"lag", "LAG", "count"}, {"lag_ms", "LAG AGE", "ms"},
+                    {"reason", "REASON", "text"}),
+    },
+    {
+        .name = "show groups",
+        .help = "protection groups: which node serves whose sessions",
+        .handler = on_groups,
+        .columns = GROUP_COLUMNS,
     },
     {
         .name = "kick",
@@ -162,6 +218,32 @@ const struct command command_table[] = {
         .help = "end a session, named by the beginning of its id",
         .handler = on_kick,
         .columns = COLUMNS({"kicked", "kicked", "text"}),
+    },
+    {
+        .name = "drain",
+        .help = "hand every session to the partner without a loss, and take no new ones",
+        .handler = on_drain,
+        .columns = GROUP_COLUMNS,
+    },
+    {
+        .name = "failback",
+        .help = "have every session served where it began; ends a drain",
+        .handler = on_failback,
+        .columns = GROUP_COLUMNS,
+    },
+    {
+        .name = "restart",
+        .argument = "PROCESS",
+        .help = "end dataplane or controlplane in order, for the supervisor to start it anew",
+        .handler = on_restart,
+        .columns = COLUMNS({"ended", "ended", "text"}),
+    },
+    {
+        .name = "kill-test",
+        .argument = "WHAT",
+        .help = "kill node, dataplane or controlplane to see what happens (operator.kill_test)",
+        .handler = on_kill_test,
+        .columns = COLUMNS({"ended", "killed", "text"}),
     },
     {
         .name = "help",

@@ -224,6 +224,13 @@ static int start(struct loop *loop, char *why, size_t why_size)
     if (rc == 0)
         rc = api_new(&loop->api, &loop->channel, loop->sessions, uv_hrtime());
     if (rc == 0)
+        api_set_pair(loop->api, &(struct api_pair){.replicate = loop->replicate,
+                                                   .peers = replicate_peers,
+                                                   .groups = replicate_groups,
+                                                   .drain = replicate_drain,
+                                                   .failback = replicate_failback,
+                                                   .kill_test = config->operator.kill_test});
+    if (rc == 0)
         rc = operator_new(&loop->socket, &loop->uv, config->parsed.operator_path,
                           config->operator.group, loop->api, why, why_size);
     if (rc == 0)

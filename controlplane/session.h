@@ -85,6 +85,7 @@ struct session_info {
     enum session_phase phase;
     enum srtp_profile profile;
     uint32_t worker;
+    const char *protection;            // "active" or "standby" here of two nodes, or "none"
     uint64_t created_ms;               // since the epoch
     const struct stats_session *stats; // NULL until the dataplane knows it
 };

@@ -248,6 +248,13 @@ void session_destroy(struct session *s)
     free_session(s);
 }
 
+static const char *protection_of(const struct session *s)
+{
+    if (s->open.group == 0)
+        return "none";
+    return replicate_serves(s->set->replicate, s->open.group) ? "active" : "standby";
+}
+
 void sessions_each(struct sessions *set, void (*visit)(const struct session_info *, void *),
                    void *opaque)
 {
@@ -263,6 +270,7 @@ void sessions_each(struct sessions *set, void (*visit)(const struct session_info
                                      .phase = s->phase,
                                      .profile = s->profile,
                                      .worker = s->worker,
+                                     .protection = protection_of(s),
                                      .created_ms = s->created_clock_ms,
                                      .stats = known ? stats : NULL},
               opaque);
