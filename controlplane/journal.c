@@ -236,7 +236,7 @@ static int open_file(struct journal *journal, const char *path, const struct jou
     if (dir < 0)
         return -errno;
     int rc = map_existing(journal, dir, head);
-    if (rc == 0)
+    if (journal->file != NULL)
         finish_put(journal);
     if (rc == -EPROTO)
         log_warning("journal: %s/" JOURNAL_FILE " is of another version or for other limits; "

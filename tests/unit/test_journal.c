@@ -130,6 +130,12 @@ static struct stream_record stream(uint32_t slot, uint8_t salt)
     return r;
 }
 
+// Byte by byte, padding too: that is how records are copied.
+static bool same(const void *a, const void *b, size_t size)
+{
+    return memcmp(a, b, size) == 0;
+}
+
 static void assert_session(const struct journal *j, const struct session_record *want)
 {
     assert_memory_equal(journal_session(j, want->worker, MSG_SLOT(want->id)), want, sizeof(*want));
@@ -327,7 +333,7 @@ static void check_session(const struct journal *j, bool *done)
     assert_session(j, &a);
     assert_stream(j, &s);
     assert_stream(j, &t);
-    *done = memcmp(journal_session(j, 0, 1), &new, sizeof(new)) == 0;
+    *done = same(journal_session(j, 0, 1), &new, sizeof(new));
     if (!*done)
         assert_session(j, &old);
 }
@@ -345,7 +351,7 @@ static void check_stream(const struct journal *j, bool *done)
     assert_session(j, &a);
     assert_session(j, &b);
     assert_stream(j, &t);
-    *done = memcmp(journal_stream(j, 0), &new, sizeof(new)) == 0;
+    *done = same(journal_stream(j, 0), &new, sizeof(new));
     if (!*done)
         assert_stream(j, &old);
 }
@@ -381,7 +387,7 @@ static void announce_only(struct fixture *f)
     // When its place changes first, the new record has been announced.
     uint8_t *place = (uint8_t *)at - offsetof(struct session_record, stream);
     struct session_record old = session(0, 1, 2);
-    while (memcmp(place, &old, sizeof(old)) == 0) {
+    while (same(place, &old, sizeof(old))) {
         assert_int_equal(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
         assert_int_equal(waitpid(pid, &status, 0), pid);
         assert_true(WIFSTOPPED(status));
