@@ -112,6 +112,7 @@ void replicate_dataplane(struct replicate *r)
 {
     if (r == NULL)
         return;
+    r->robbed = false;
     groups_tell_dataplane(r);
     keys_begin(r); // PEER follows with the round's keys
 }
@@ -230,6 +231,7 @@ void groups_down(struct replicate *r)
 {
     for (unsigned g = 0; g < 2; g++)
         r->group[g].syncing = r->group[g].handing = r->sync_owed[g] = false;
+    r->robbed = false;
 }
 
 int groups_frame(struct replicate *r, const struct wire_group *m, char *why, size_t why_size)
@@ -243,6 +245,7 @@ int groups_frame(struct replicate *r, const struct wire_group *m, char *why, siz
     } else if (m->wish == GROUP_STANDBY && held) {
         return replicate_hand_over(r, group);
     } else if (m->role == GROUP_ACTIVE && held && (newer || (m->term == g->term && group == 1))) {
+        r->robbed |= group == 0 && !g->handing;
         become(r, group, GROUP_STANDBY, m->term, "the partner serves it");
     } else if (m->role == GROUP_ACTIVE && !held && newer) {
         become(r, group, GROUP_STANDBY, m->term, "the partner serves it");
@@ -317,6 +320,7 @@ void replicate_message(struct replicate *r, const struct msg_head *head)
         static const char *const states[] = {"admin down", "down", "init", "up"};
         const struct msg_peer_state *m = (const void *)head;
         r->bfd_state = m->state;
+        r->bfd_since_ms = uv_now(r->loop);
         r->bfd_diag = m->diag;
         if (m->detect_ns != 0)
             r->detect_ns = m->detect_ns;
@@ -334,6 +338,18 @@ void replicate_message(struct replicate *r, const struct msg_head *head)
 }
 
 // ---- time
+
+// BFD said that we were dead, and we are not: a core was busy, or the link blinked. The way back is
+// without loss, so nobody needs to decide it.
+static void ask_back(struct replicate *r, uint64_t now)
+{
+    if (!r->robbed || r->bfd_state != 3 || now - r->bfd_since_ms < REPLICATE_CALM_MS)
+        return;
+    r->robbed = false;
+    r->counts.false_alarms++;
+    if (!group_held(r, 0))
+        tell_role(r, 0, GROUP_STANDBY);
+}
 
 static void give_back(struct replicate *r, uint64_t now)
 {
@@ -354,6 +370,7 @@ void groups_tick(struct replicate *r, uint64_t now)
     for (unsigned g = 0; g < 2; g++)
         if (r->group[g].handing && group_held(r, g) && replink_up(r->link))
             replicate_hand_over(r, g); // what was in the way may be gone
+    ask_back(r, now);
     give_back(r, now);
 }
 
@@ -379,6 +396,8 @@ const char *replicate_refusal(const struct replicate *r)
         return "this node has just started and awaits its partner's word";
     if (r->drained)
         return "this node is being drained";
+    if (!group_held(r, 0) && r->config->protection.takeover_address)
+        return "the partner has this node's address now"; // what comes to it goes there
     if (r->config->protection.strict && r->config->protection.protect == PROTECT_SYNC &&
         (!replink_up(r->link) || !group_held(r, 0)))
         return "a session could not be protected now";
@@ -413,7 +432,7 @@ json_t *replicate_peers(struct replicate *r)
     uint64_t lag = r->sent - r->acked, now = uv_now(r->loop);
     json_array_append_new(
         list,
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "peer",
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "peer",
                   r->config->protection.partner.name, "kind", "partner", "state",
                   replink_up(r->link) ? "connected" : "away", "reason", replink_why(r->link), "bfd",
                   state_name(r->bfd_state), "detect_ms", (json_int_t)(r->detect_ns / 1000000),
@@ -421,7 +440,8 @@ json_t *replicate_peers(struct replicate *r)
                   "connections", (json_int_t)replink_counts(r->link)->connections, "refused",
                   (json_int_t)replink_counts(r->link)->refused, "imported",
                   (json_int_t)r->counts.imported, "import_refused", (json_int_t)r->counts.refused,
-                  "unconfirmed", (json_int_t)r->counts.unconfirmed));
+                  "false_alarms", (json_int_t)r->counts.false_alarms, "unconfirmed",
+                  (json_int_t)r->counts.unconfirmed));
     return list;
 }
 

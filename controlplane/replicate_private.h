@@ -14,6 +14,7 @@
 #define REPLICATE_TICK_MS 50
 #define REPLICATE_CONTACT_MS 1500 // after a fresh start we hear the partner before we serve
 #define REPLICATE_WAITS 1024
+#define REPLICATE_CALM_MS 1000  // of BFD being up, before we ask back what a false alarm took
 #define REPLICATE_AUTO_MS 10000 // of a sound connection before sessions are handed back
 
 // One group as this node sees it.
@@ -73,11 +74,13 @@ struct replicate {
     // The dataplane's word.
     uint32_t bfd_state, bfd_diag;
     uint64_t detect_ns;
+    uint64_t bfd_since_ms; // of bfd_state
+    bool robbed;           // the partner took our group although neither we nor our dataplane died
 
     struct wait waits[REPLICATE_WAITS];
     uint32_t wait_count;
     struct {
-        uint64_t imported, refused, taken_over, unconfirmed, conflicts;
+        uint64_t imported, refused, taken_over, unconfirmed, conflicts, false_alarms;
     } counts;
     union wire_frame frame; // scratch
 };
