@@ -202,7 +202,7 @@ static int make_file(struct journal *journal, int dir, const struct journal_head
     if (rc == 0)
         rc = map_file(journal, fd, head);
     close(fd);
-    if (rc == 0) {
+    if (journal->file != NULL) {
         journal->file->head = *head;
         rc = renameat(dir, JOURNAL_FILE ".new", dir, JOURNAL_FILE) == 0 ? 0 : -errno;
     }
