@@ -517,6 +517,9 @@ int replicate_new(struct replicate **out, uv_loop_t *loop, const struct config *
     if (rc == 0)
         rc = uv_timer_start(r->tick, on_tick, REPLICATE_TICK_MS, REPLICATE_TICK_MS);
     sessions->replicate = r;
+    for (unsigned g = 0; rc == 0 && g < 2; g++)
+        if (!group_held(r, g)) // what a predecessor of ours may have held
+            import_left(r, g);
     if (rc != 0) {
         replicate_free(r);
         return rc;
