@@ -10,7 +10,7 @@
 #define REORDER_NS 15000000ull
 
 struct held {
-    struct impair_path *path; // NULL: its session has gone
+    struct impair_path *path;
     struct abi_addr from;
     uint64_t arrival_ns;
     size_t size;
@@ -121,6 +121,7 @@ static struct held *heap_remove(struct impair *impair)
     struct held *first = impair->heap[0].held;
     struct slot slot = impair->heap[--impair->count];
     uint32_t at = 0;
+    impair->bytes -= first->size;
     for (;;) {
         uint32_t child = 2 * at + 1;
         if (child >= impair->count)
@@ -133,7 +134,6 @@ static struct held *heap_remove(struct impair *impair)
         at = child;
     }
     impair->heap[at] = slot;
-    impair->bytes -= first->size;
     return first;
 }
 
@@ -205,22 +205,19 @@ enum impair_fate impair_offer(struct impair *impair, struct impair_path *path,
 
 bool impair_take(struct impair *impair, uint64_t now_ns, struct impair_packet *packet)
 {
-    for (;;) {
-        free(impair->out);
-        impair->out = NULL;
-        if (impair->count == 0 || impair->heap[0].due_ns > now_ns)
-            return false;
-        impair->out = heap_remove(impair);
-        if (!impair->out->path)
-            continue;
-        impair->out->path->held--;
-        *packet = (struct impair_packet){.path = impair->out->path,
-                                         .from = impair->out->from,
-                                         .arrival_ns = impair->out->arrival_ns,
-                                         .data = impair->out->data,
-                                         .size = impair->out->size};
-        return true;
-    }
+    free(impair->out);
+    impair->out = NULL;
+    if (impair->count == 0 || impair->heap[0].due_ns > now_ns)
+        return false;
+    struct held *out = heap_remove(impair);
+    out->path->held--;
+    *packet = (struct impair_packet){.path = out->path,
+                                     .from = out->from,
+                                     .arrival_ns = out->arrival_ns,
+                                     .data = out->data,
+                                     .size = out->size};
+    impair->out = out;
+    return true;
 }
 
 uint64_t impair_due(const struct impair *impair)
@@ -230,11 +227,20 @@ uint64_t impair_due(const struct impair *impair)
 
 void impair_path_drop(struct impair *impair, struct impair_path *path)
 {
-    for (uint32_t i = 0; i < impair->count && path->held > 0; i++)
-        if (impair->heap[i].held->path == path) {
-            impair->heap[i].held->path = NULL;
-            path->held--;
+    uint32_t count = impair->count;
+    if (path->held == 0)
+        return;
+    impair->count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct slot slot = impair->heap[i];
+        if (slot.held->path != path) {
+            heap_add(impair, slot); // at i or before
+            continue;
         }
+        impair->bytes -= slot.held->size;
+        free(slot.held);
+    }
+    path->held = 0;
 }
 
 const struct impair_counters *impair_counters(const struct impair *impair)

@@ -44,8 +44,8 @@ static int open_track(struct media_track *track, enum codec codec, const char *f
                       const struct media_config *config, char error[MEDIA_ERROR])
 {
     char path[MEDIA_PATH], why[MEDIA_ERROR];
-    uint8_t *data;
-    size_t size;
+    uint8_t *data = NULL;
+    size_t size = 0;
     int rc = file ? 0 : media_make(path, config->cache, codec, layer, error);
     if (rc == 0)
         rc = media_load(file ? file : path, &data, &size, error);

@@ -178,8 +178,8 @@ static void listen_to(pid_t child, int errors, char text[MEDIA_ERROR])
 static int run(struct arguments *arguments, char error[MEDIA_ERROR])
 {
     char text[MEDIA_ERROR];
-    pid_t child;
-    int errors = -1, status, rc = spawn(arguments, &child, &errors);
+    pid_t child = -1;
+    int errors = -1, status = 0, rc = spawn(arguments, &child, &errors);
     if (rc < 0) {
         snprintf(error, MEDIA_ERROR, "ffmpeg: %s",
                  rc == -ENOEXEC ? "not installed" : strerror(-rc));

@@ -65,7 +65,11 @@ static void write_head(FILE *out, const struct report *report, const char *headl
     html(out, result->url);
     fputs("</code>, ", out);
     write_time(out, report->began);
-    fprintf(out, ", for %s</p></header>\n", text_us(result->duration_s * 1e6).at);
+    // A search lasts longer than the trial that its figures are of.
+    const struct timeline *timeline = report->search ? report->timeline : NULL;
+    double length_s = timeline && timeline->count ? timeline->sample[timeline->count - 1].at_s
+                                                  : result->duration_s;
+    fprintf(out, ", for %s</p></header>\n", text_us(length_s * 1e6).at);
 }
 
 static void write_search(FILE *out, const struct report *report)
@@ -80,11 +84,14 @@ static void write_search(FILE *out, const struct report *report)
     html(out, search_reason_text(report->search->result.reason));
     fputs(".</p>\n", out);
     plot_search(out, report->search, unit);
-    if (report->figures_of) {
-        fputs("<p>All figures from here on are of ", out);
-        html(out, report->figures_of);
-        fputs(".</p>\n", out);
-    }
+    const char *of = report->figures_of            ? report->figures_of
+                     : report->search->result.best ? "the largest trial that passed"
+                                                   : "the first trial";
+    fputs(
+        "<p class=notes>The plots over time below show the whole search. All other figures are of ",
+        out);
+    html(out, of);
+    fputs(".</p>\n", out);
 }
 
 static void write_distributions(FILE *out, const struct bees_result *result)

@@ -19,11 +19,11 @@ struct report {
     const struct bees_result *result;
     const struct timeline *timeline; // NULL: no plots over time
     const struct search *search;     // NULL: no capacity search
-    const char *figures_of;          // "the best trial", if result is not of the whole; or NULL
-    const char *load_unit;           // of the search: "sessions"
-    const char *command;             // as it was typed; NULL: left out
-    const char *host;                // the load machine; NULL: left out
-    int64_t began;                   // CLOCK_REALTIME seconds
+    const char *figures_of; // of a search, if not of its best trial (else of its first); or NULL
+    const char *load_unit;  // of the search: "sessions"
+    const char *command;    // as it was typed; NULL: left out
+    const char *host;       // the load machine; NULL: left out
+    int64_t began;          // CLOCK_REALTIME seconds
     const struct report_fact *facts; // more about the run
     unsigned fact_count;
 };

@@ -53,17 +53,19 @@ static void head(FILE *out, const char *title, const char *caption)
 static void y_axis(FILE *out, double axis, double step, enum unit unit)
 {
     fputs("<div class=y>", out);
-    for (double y = 0; y <= axis * 1.0001; y += step)
+    for (unsigned i = 0; i * step <= axis * 1.0001; i++) {
+        double y = i * step;
         fprintf(out, "<i style='bottom:%.2f%%'>%s</i>", y / axis * 100,
-                y == 0 ? "0" : text_unit(unit, y).at);
+                i == 0 ? "0" : text_unit(unit, y).at);
+    }
     fputs("</div>", out);
 }
 
 static void grid(FILE *out, double axis, double step)
 {
-    for (double y = 0; y <= axis * 1.0001; y += step)
-        fprintf(out, "<path class=%s d='M0 %.1fH%g'/>", y == 0 ? "base" : "grid", H - y / axis * H,
-                W);
+    for (unsigned i = 0; i * step <= axis * 1.0001; i++)
+        fprintf(out, "<path class=%s d='M0 %.1fH%g'/>", i == 0 ? "base" : "grid",
+                H - i * step / axis * H, W);
 }
 
 static void draw_line(FILE *out, const struct plot *plot, unsigned s, double axis)
@@ -128,9 +130,9 @@ static void x_axis(FILE *out, double length)
 {
     double step = time_step(length);
     fputs("<div class=x>", out);
-    for (double x = 0; x <= length * 0.97; x += step)
-        fprintf(out, "<i style='left:%.2f%%'>%s</i>", x / length * 100,
-                x == 0 ? "0" : text_clock(x).at);
+    for (unsigned i = 0; i * step <= length * 0.97; i++)
+        fprintf(out, "<i style='left:%.2f%%'>%s</i>", i * step / length * 100,
+                i == 0 ? "0" : text_clock(i * step).at);
     fputs("</div>", out);
 }
 
@@ -202,7 +204,8 @@ static void log_axis(FILE *out, double low, double high)
     bool all = log10(high / low) < 2;
     double last = -1;
     fputs("<div class=x>", out);
-    for (double base = pow(10, floor(log10(low))); base <= high; base *= 10)
+    for (int power = (int)floor(log10(low)); power <= (int)floor(log10(high)); power++) {
+        double base = pow(10, power);
         for (unsigned i = 0; i < (all ? 3u : 1u); i++) {
             double at = log(base * lead[i] / low) / log(high / low);
             if (at < 0 || at > 0.97 || at - last < 0.1)
@@ -210,6 +213,7 @@ static void log_axis(FILE *out, double low, double high)
             fprintf(out, "<i style='left:%.2f%%'>%s</i>", at * 100, text_us(base * lead[i]).at);
             last = at;
         }
+    }
     fputs("</div>", out);
 }
 

@@ -274,7 +274,7 @@ static void fact(FILE *out, const char *name, const char *value)
 void report_run(FILE *out, const struct report *report)
 {
     const struct bees_result *result = report->result;
-    char text[200];
+    char text[320];
     fputs("<h2>The run itself</h2><p>What was done, and how hard the load tester worked for it. A "
           "worker "
           "thread that fills its core says nothing about the server any more.</p><div "
@@ -291,12 +291,18 @@ void report_run(FILE *out, const struct report *report)
     snprintf(text, sizeof(text), "%s wanted, %s begun", text_count(result->wanted).at,
              text_count(result->sessions).at);
     fact(out, "Sessions", text);
+    if (result->deletes_failed > 0) {
+        snprintf(text, sizeof(text), "%s of %s DELETE requests failed",
+                 text_count(result->deletes_failed).at, text_count(result->deletes).at);
+        fact(out, "Goodbyes", text);
+    }
     fact(out, "Duration", text_us(result->duration_s * 1e6).at);
     snprintf(text, sizeof(text),
-             "%s cores on average, %u worker thread%s, the busiest used %s of a core",
+             "%s cores on average, %u worker thread%s; the busiest used %s of a core, and one "
+             "waited for a core for %s of the time",
              text_count(result->duration_s > 0 ? result->cpu_s / result->duration_s : 0).at,
              result->workers, result->workers == 1 ? "" : "s",
-             text_fraction(result->busiest_worker).at);
+             text_fraction(result->busiest_worker).at, text_fraction(result->starved_worker).at);
     fact(out, "CPU", text);
     if (result->headers_only)
         fact(out, "Packets",

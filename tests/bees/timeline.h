@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define TIMELINE_MAX 1200
-#define TIMELINE_NOTES 32
+#define TIMELINE_NOTES 64 // a capacity search marks each trial
 #define TIMELINE_NOTE 96
 
 // How two samples become one.

@@ -79,7 +79,8 @@ static void test_percentiles_against_sorted_values(void **state)
     assert_int_equal(hist.count, N);
     assert_int_equal(hist.min, value[0]);
     assert_int_equal(hist.max, value[N - 1]);
-    for (double percent = 0.5; percent < 100; percent += 0.5) {
+    for (unsigned half = 1; half < 200; half++) {
+        double percent = half / 2.0;
         uint64_t want = value[(unsigned)ceil(percent / 100 * N) - 1];
         double error = (double)hist_percentile(&hist, percent) - (double)want;
         assert_true(fabs(error) <= (double)want * 0.01);
