@@ -44,6 +44,11 @@ static void on_timer(uv_timer_t *timer)
     turn(timer->data);
 }
 
+void http_turn_soon(struct listener *listener)
+{
+    uv_timer_start(&listener->timer, on_timer, 0, 0);
+}
+
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
     turn(poll->data);

@@ -1,10 +1,10 @@
 // HTTP and HTTPS on the control plane's own loop: libmicrohttpd without threads, its epoll
 // descriptor polled by libuv.
 //
-// Everything runs on the loop's thread; handlers answer at once and do not block. Modules hand in
-// tables of routes. Limits: HTTP_BODY_MAX bytes of body (413), 16 KiB of header (431), connections
-// per listener and per address (configuration), HTTP_IDLE_S without a byte, HTTP_REQUEST_S for one
-// whole request, however slowly its bytes come.
+// Everything runs on the loop's thread; handlers do not block, and answer at once or wait. Modules
+// hand in tables of routes. Limits: HTTP_BODY_MAX bytes of body (413), 16 KiB of header (431),
+// connections per listener and per address (configuration), HTTP_IDLE_S without a byte,
+// HTTP_REQUEST_S for one whole request, however slowly its bytes come.
 #ifndef HITLESS_HTTP_H
 #define HITLESS_HTTP_H
 
@@ -20,7 +20,7 @@
 #define HTTP_URL_MAX 512
 
 struct http;
-struct http_request; // valid until its handler has returned
+struct http_request; // valid until its handler has returned, or until its answer if it waits
 
 typedef void (*http_handler)(struct http_request *request, void *opaque);
 
@@ -76,6 +76,9 @@ void http_reply(struct http_request *request, unsigned status, const char *type,
 // The same for bodies that live as long as the program.
 void http_reply_static(struct http_request *request, unsigned status, const char *type,
                        const void *body, size_t size);
+// Lets the request wait: its handler may return without an answer, and gives one later. Keeps
+// nobody else waiting. The client may be gone by then; its answer goes nowhere.
+void http_wait(struct http_request *request);
 // A refusal: `reason` as plain text in the body.
 void http_refuse(struct http_request *request, unsigned status, const char *reason);
 

@@ -175,7 +175,7 @@ static void answer(struct http_request *request)
         request->route->handle(request, request->opaque);
     else
         http_reply(request, MHD_HTTP_NO_CONTENT, NULL, NULL, 0);
-    if (!request->replied) {
+    if (!request->replied && !request->waiting) {
         log_error("http: no answer to %s", request->method);
         http_refuse(request, MHD_HTTP_INTERNAL_SERVER_ERROR, "no answer");
     }
@@ -201,9 +201,14 @@ enum MHD_Result http_on_request(void *opaque, struct MHD_Connection *connection,
     }
     if (*size > 0)
         return collect(request, data, size);
-    if (!request->replied)
+    if (request->late) {
+        request->result = MHD_queue_response(connection, request->late_status, request->late);
+        MHD_destroy_response(request->late);
+        request->late = NULL;
+    } else if (!request->replied && !request->waiting) {
         answer(request);
-    return request->result;
+    }
+    return request->waiting && !request->replied ? MHD_YES : request->result;
 }
 
 void http_on_completed(void *opaque, struct MHD_Connection *connection, void **context,
@@ -219,6 +224,8 @@ void http_on_completed(void *opaque, struct MHD_Connection *connection, void **c
         return;
     for (uint32_t i = 0; i < request->header_count; i++)
         free(request->headers[i].value);
+    if (request->late)
+        MHD_destroy_response(request->late);
     free(request->body);
     free(request);
     *context = NULL;

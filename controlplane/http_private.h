@@ -50,7 +50,7 @@ struct http_request {
     void *opaque;
     char param[HTTP_PARAM_MAX];
     char client[INET6_ADDRSTRLEN];
-    bool local, replied, cors;
+    bool local, replied, cors, waiting;
     unsigned refused; // status decided before the body was read
     const char *refusal;
     char allow[64];
@@ -61,8 +61,13 @@ struct http_request {
         char *value;
     } headers[HTTP_HEADERS_MAX];
     uint32_t header_count;
+    struct MHD_Response *late; // the answer to a request that waited
+    unsigned late_status;
     enum MHD_Result result;
 };
+
+// Has libmicrohttpd look at the listener's connections in the loop's next turn; in http.c.
+void http_turn_soon(struct listener *listener);
 
 // libmicrohttpd's callbacks, in http_intake.c; `opaque` is the listener.
 enum MHD_Result http_on_request(void *opaque, struct MHD_Connection *connection, const char *url,

@@ -183,11 +183,24 @@ static void finish(struct http_request *request, unsigned status, const char *ty
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
     MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
     add_cors(request, response);
-    request->result = MHD_queue_response(request->connection, status, response);
-    MHD_destroy_response(response);
+    if (request->waiting) { // http_on_request takes it, the only place that MHD allows
+        request->late = response;
+        request->late_status = status;
+        MHD_resume_connection(request->connection);
+        http_turn_soon(request->listener);
+    } else {
+        request->result = MHD_queue_response(request->connection, status, response);
+        MHD_destroy_response(response);
+    }
     // The pattern, not the path: a session's path is the right to change that session.
     log_debug("http: %s %s %s: %u", request->client, request->method,
               request->route ? request->route->pattern : "-", status);
+}
+
+void http_wait(struct http_request *request)
+{
+    request->waiting = true;
+    MHD_suspend_connection(request->connection);
 }
 
 void http_reply(struct http_request *request, unsigned status, const char *type, const void *body,

@@ -245,11 +245,11 @@ static void finish(struct loop *loop)
         uv_close((uv_handle_t *)&loop->signals[i], NULL);
     uv_close((uv_handle_t *)&loop->watchdog, NULL);
     uv_close((uv_handle_t *)&loop->drain, NULL);
+    replicate_free(loop->replicate); // answers those who wait for it
     http_free(loop->http);
     whip_free(loop->whip);
     operator_free(loop->socket);
     api_free(loop->api);
-    replicate_free(loop->replicate);
     sessions_free(loop->sessions);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
     int rc = uv_loop_close(&loop->uv);

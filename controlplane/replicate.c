@@ -70,7 +70,7 @@ static void end_wait(struct replicate *r, struct wait *wait, bool confirmed)
     wait->session = NULL;
     r->wait_count--;
     r->counts.unconfirmed += !confirmed;
-    copy.done(copy.opaque, confirmed);
+    copy.done(copy.opaque, confirmed || !r->config->protection.strict);
 }
 
 static void end_waits_of(struct replicate *r, const struct session *s, bool confirmed)
@@ -280,7 +280,7 @@ static int on_ack(struct replicate *r, const struct wire_ack *m, char *why, size
     return 0;
 }
 
-bool replicate_wait(struct replicate *r, struct session *s, replicate_done done, void *opaque)
+bool replicate_wait(struct replicate *r, struct session *s, session_await_fn done, void *opaque)
 {
     if (r == NULL || r->config->protection.protect != PROTECT_SYNC || s->open.group == 0 ||
         !replink_up(r->link) || r->wait_count == REPLICATE_WAITS)
@@ -294,15 +294,6 @@ bool replicate_wait(struct replicate *r, struct session *s, replicate_done done,
                           .opaque = opaque};
     r->wait_count++;
     return true;
-}
-
-void replicate_forget_wait(struct replicate *r, const void *opaque)
-{
-    for (unsigned i = 0; r != NULL && r->wait_count > 0 && i < REPLICATE_WAITS; i++)
-        if (r->waits[i].session != NULL && r->waits[i].opaque == opaque) {
-            r->waits[i].session = NULL;
-            r->wait_count--;
-        }
 }
 
 // ---- the connection
@@ -451,6 +442,9 @@ void replicate_free(struct replicate *r)
     if (r == NULL)
         return;
     r->set->replicate = NULL;
+    for (unsigned i = 0; i < REPLICATE_WAITS; i++)
+        if (r->waits[i].session != NULL)
+            end_wait(r, &r->waits[i], false);
     replink_free(r->link);
     if (r->tick != NULL)
         uv_close((uv_handle_t *)r->tick, free_handle);

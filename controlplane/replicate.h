@@ -65,12 +65,10 @@ void replicate_dataplane(struct replicate *r);
 // away.
 unsigned replicate_candidates(const struct replicate *r, uint32_t worker, struct abi_addr out[2]);
 
-// Calls `done` once the partner has the session, the wait is over or the session has ended; at once
-// if there is nothing to wait for, then false is returned. `confirmed`: it has it.
-typedef void (*replicate_done)(void *opaque, bool confirmed);
-bool replicate_wait(struct replicate *r, struct session *session, replicate_done done,
+// As session_await. The wait is over when the partner has the session, after REPLICATE_SYNC_MS, or
+// when either is gone.
+bool replicate_wait(struct replicate *r, struct session *session, session_await_fn done,
                     void *opaque);
-void replicate_forget_wait(struct replicate *r, const void *opaque);
 
 // For the operator. 0, or a negative errno with a reason in `why`.
 int replicate_drain(struct replicate *r, char *why, size_t why_size);

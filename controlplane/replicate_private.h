@@ -29,7 +29,7 @@ struct held_group {
 struct wait {
     struct session *session; // NULL: free
     uint64_t until_ms;
-    replicate_done done;
+    session_await_fn done;
     void *opaque;
 };
 

@@ -10,10 +10,10 @@
 #include <string.h>
 
 static const char *const end_names[] = {
-    [END_DELETED] = "deleted by the client", [END_TIMEOUT] = "no sign of life in time",
-    [END_REPLACED] = "another publisher",    [END_STREAM_GONE] = "its publisher is gone",
-    [END_ADMIN] = "ended by the operator",   [END_DTLS] = "DTLS ended",
-    [END_SHUTDOWN] = "shutting down",        [END_REFUSED] = "refused by the dataplane",
+    [END_DELETED] = "deleted by the client",   [END_TIMEOUT] = "no sign of life in time",
+    [END_REPLACED] = "another publisher",      [END_STREAM_GONE] = "its publisher is gone",
+    [END_ADMIN] = "ended by the operator",     [END_DTLS] = "DTLS ended",
+    [END_SHUTDOWN] = "shutting down",          [END_REFUSED] = "refused by the dataplane",
     [END_PARTNER] = "its other node ended it",
 };
 
@@ -178,6 +178,11 @@ void session_create(struct sessions *set, enum session_role role, const char *na
     reply->session = s;
     log_info("%s %s \"%s\" on worker %u", s->client, role == ROLE_PUBLISH ? "publishes" : "watches",
              name, s->worker);
+}
+
+bool session_await(struct session *s, session_await_fn done, void *opaque)
+{
+    return replicate_wait(s->set->replicate, s, done, opaque);
 }
 
 // If-Match (RFC 9110 13.1.1): "*" or a list of strong tags.

@@ -62,6 +62,47 @@ static void reply_to(struct http_request *request, struct session_reply *reply, 
     free(reply->body);
 }
 
+// A session whose 201 waits for the partner.
+struct waiter {
+    struct whip *whip;
+    struct http_request *request;
+    struct session_reply reply;
+    char token[SESSION_TOKEN_LEN + 1];
+};
+
+static void on_awaited(void *opaque, bool go_on)
+{
+    struct waiter *w = opaque;
+    struct session *session = session_find(w->whip->sessions, w->token);
+    if (!go_on || !session) {
+        free(w->reply.body);
+        w->reply = (struct session_reply){.status = 503, .retry_after_s = 2};
+        snprintf(w->reply.reason, sizeof(w->reply.reason), "%s",
+                 session ? "the session could not be protected" : "the session has ended already");
+    }
+    if (!go_on && session)
+        session_close(session, END_REFUSED);
+    reply_to(w->request, &w->reply, SDP);
+    free(w);
+}
+
+// Answers now, or when the partner has the session.
+static void reply_when_safe(struct whip *whip, struct http_request *request,
+                            struct session_reply *reply)
+{
+    struct waiter *w = calloc(1, sizeof(*w));
+    if (w) {
+        *w = (struct waiter){.whip = whip, .request = request, .reply = *reply};
+        snprintf(w->token, sizeof(w->token), "%s", session_token(reply->session));
+    }
+    if (w && session_await(reply->session, on_awaited, w)) {
+        http_wait(request);
+        return;
+    }
+    free(w);
+    reply_to(request, reply, SDP);
+}
+
 static void create(struct whip *whip, struct http_request *request, enum session_role role)
 {
     const char *stream = http_param(request);
@@ -90,6 +131,8 @@ static void create(struct whip *whip, struct http_request *request, enum session
                  session_token(reply.session));
         http_set(request, "Location", url);
         http_set(request, "ETag", session_etag(reply.session));
+        reply_when_safe(whip, request, &reply);
+        return;
     }
     reply_to(request, &reply, SDP);
 }

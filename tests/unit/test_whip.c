@@ -23,7 +23,27 @@ static struct {
     struct session_reply create, patch; // what to answer
     char offer[1024], fragment[1024], if_match[64], client[64];
     int created, closed;
+    bool wait, go_on; // the 201 waits, and then …
+    session_await_fn awaited;
+    void *waiter;
+    uv_timer_t timer;
 } fake;
+
+static void on_partner(uv_timer_t *timer)
+{
+    fake.awaited(fake.waiter, fake.go_on);
+    uv_close((uv_handle_t *)timer, NULL);
+}
+
+bool session_await(struct session *session, session_await_fn done, void *opaque)
+{
+    if (!fake.wait)
+        return false;
+    fake.awaited = done;
+    fake.waiter = opaque;
+    uv_timer_start(&fake.timer, on_partner, 30, 0);
+    return true;
+}
 
 void session_create(struct sessions *sessions, enum session_role role, const char *stream,
                     const char *offer, size_t size, const char *client, struct session_reply *reply)
@@ -79,7 +99,7 @@ void session_patch(struct session *session, const char *fragment, size_t size, c
 
 void session_close(struct session *session, enum session_end why)
 {
-    assert_int_equal(why, END_DELETED);
+    assert_int_equal(why, fake.wait ? END_REFUSED : END_DELETED);
     session->open = false;
     fake.closed++;
 }
@@ -146,6 +166,28 @@ static struct exchange *ask(const char *method, const char *path, const char *fi
 #define SDP "Content-Type: application/sdp\r\n"
 #define FRAGMENT "Content-Type: application/trickle-ice-sdpfrag\r\n"
 #define OFFER "v=0\r\noffer\r\n"
+
+static void test_an_answer_may_wait_for_the_partner(void **state)
+{
+    for (int go_on = 0; go_on <= 1; go_on++) {
+        start("");
+        uv_timer_init(&t.loop, &fake.timer);
+        fake.wait = true;
+        fake.go_on = go_on;
+        struct exchange *e = ask("POST", "/whip/demo", SDP, OFFER);
+        assert_int_equal(e->status, go_on ? 201 : 503);
+        if (go_on) {
+            assert_string_equal(exchange_body(e), "v=0\r\nanswer\r\n");
+            assert_non_null(exchange_header(e, "Location"));
+            assert_int_equal(fake.closed, 0);
+        } else {
+            assert_string_equal(exchange_body(e), "the session could not be protected\n");
+            assert_non_null(exchange_header(e, "Retry-After"));
+            assert_int_equal(fake.closed, 1);
+        }
+        stop();
+    }
+}
 
 static void test_a_session_from_post_to_delete(void **state)
 {
@@ -342,6 +384,7 @@ int main(void)
 {
     log_level(LEVEL_ERROR);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_an_answer_may_wait_for_the_partner),
         cmocka_unit_test(test_a_session_from_post_to_delete),
         cmocka_unit_test(test_methods_and_types),
         cmocka_unit_test(test_what_the_session_says),
