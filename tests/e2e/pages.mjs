@@ -92,7 +92,7 @@ async function sound(browser) {
   const context = await browser.newContext({ viewport: { width: 640, height: 480 } });
   await context.addInitScript(() => addEventListener('timeupdate', () => console.log('plays'), { capture: true, once: true }));
   const page = await open(context, `${base4}/?stream=pages`);
-  await page.waitForEvent('console', { predicate: (message) => message.text() === 'plays', timeout: 20000 });
+  await page.waitForEvent('console', { predicate: (message) => message.text() === 'plays', timeout: 40000 });
   const asked = await page.isVisible('#tap');
   if (asked) await page.click('#tap');
   ok(asked && !await page.evaluate(() => document.querySelector('video').muted), 'pages: sound takes one touch where the browser wants it');

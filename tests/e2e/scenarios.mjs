@@ -1,6 +1,6 @@
 // The scenarios, in order. `run` has built the network and started the node. See ./run.
 import { launch, open } from './browser.mjs';
-import { watchOthers } from './load.mjs';
+import { quietly } from './load.mjs';
 import { base4, base6, ctl, end, here, isLive, start, token, until } from './node.mjs';
 import { pages } from './pages.mjs';
 import { finish, note, ok, quantile } from './tap.mjs';
@@ -8,8 +8,6 @@ import { latencyText, measure, publish, RATE, watch } from './watch.mjs';
 
 const FIRST_MS = 1000; // from the opening of the page to the first picture
 const SETTLE_MS = 3000;
-const OTHERS = 0.15; // CPUs used by others that make a bad figure of time doubtful
-const ATTEMPTS = 3;
 
 const browsers = {};
 
@@ -20,17 +18,6 @@ async function browser(machine) {
 }
 
 const closeAll = (pages) => Promise.all(pages.filter(Boolean).map((page) => page.context().close()));
-
-/** Measures, and again if the result is bad while others kept the machine busy. */
-async function quietly(measureOnce, isGood) {
-  for (let attempt = 1; ; attempt++) {
-    const others = watchOthers();
-    const result = await measureOnce();
-    const share = others();
-    if (isGood(result) || share < OTHERS || attempt === ATTEMPTS) return result;
-    note(`others used ${share.toFixed(2)} CPUs meanwhile: measured again`);
-  }
-}
 
 const isOnTime = (viewer, rate) => viewer.freezes === 0 && Math.abs(viewer.fps / rate - 1) < 0.1;
 const measureQuietly = (viewers, { rate = RATE, ...options }) => quietly(() => measure(viewers, options),
@@ -221,7 +208,7 @@ async function reload() {
   const back = await viewer.waitForFunction(() => globalThis.hitless.view.state === 'live' &&
     globalThis.hitless.view.silence < 1000, null, { timeout: 15000 }).then(() => true, () => false);
   await viewer.waitForTimeout(1500);
-  const { viewers: [{ fps }] } = await measure([viewer], { seconds: 3 });
+  const { viewers: [{ fps }] } = await measureQuietly([viewer], { seconds: 3 });
   ok(back && fps > 0.8 * RATE, 'and sees it again without a touch', `${fps.toFixed(1)} fps`);
   await viewer.context().close();
   await until('a closed page leaves', 5000, async () =>

@@ -13,7 +13,7 @@ export async function publish(browser, { stream, codec, source = 'test', base = 
   await context.addInitScript((value) => sessionStorage.setItem('hitless.token', value), token);
   const page = await open(context, `${base}/publish?${query}`);
   try {
-    await page.waitForFunction(() => globalThis.hitless?.view.state === 'live', null, { timeout: 20000 });
+    await page.waitForFunction(() => globalThis.hitless?.view.state === 'live', null, { timeout: 40000 });
   } catch {
     throw new Error(`publishing failed: ${await page.textContent('#alert')} ${page.faults.join('; ')}`);
   }
@@ -25,7 +25,7 @@ export async function watch(browser, { stream, base = base4 }) {
   const context = await browser.newContext({ viewport: { width: 640, height: 480 } });
   const page = await open(context, `${base}/?stream=${stream}`);
   try {
-    await page.waitForFunction(() => globalThis.hitless?.view.first > 0, null, { timeout: 20000 });
+    await page.waitForFunction(() => globalThis.hitless?.view.first > 0, null, { timeout: 40000 });
   } catch {
     throw new Error(`no picture: ${await page.textContent('#poster')} ${page.faults.join('; ')}`);
   }
