@@ -136,13 +136,18 @@ undo_all() {
   local -
   set +e
   [ -d "$state" ] || return 0
+  local name
   end demo INT 3
+  for name in dataplane-a dataplane-b controlplane-a controlplane-b http-a http-b; do
+    end "$name" TERM 5
+  done
   end dataplane TERM 5
   end controlplane TERM 5
   [ -r "$state/undo.xdp" ] && detach_xdp "$(cat "$state/undo.xdp")"
   if [ -r "$state/undo.link" ]; then
     ip link del "$(cat "$state/undo.link")" 2>/dev/null || true
   fi
+  [ -r "$state/undo.pair" ] && undo_pair
   return_hugepages
   remove_runtime_dir
 }
