@@ -6,8 +6,7 @@
 #define PLANS 8           // packets of a track planned together
 #define EXTS_MAX 12       // header extensions per packet
 #define EXT_BLOCK_MAX 192 // bytes of header extensions that we carry along
-#define AHEAD 2           // viewers whose state is fetched in advance
-#define PREFETCH_LINES 12 // of it: template, numbers, round keys, first hash keys
+#define AHEAD BATCH       // viewers whose state is fetched in advance
 
 // A packet and the extension blocks it gets, one per numbering in use among the track's viewers.
 struct plan {
@@ -75,7 +74,7 @@ static void batch_flush(struct worker *worker, struct batch *batch)
         const struct seal_job *job = &batch->job[i];
         size_t length =
             (size_t)job->header_len + job->payload_len + protect_tag_len(job->tx->key.profile);
-        worker_finish_frame(worker, &sender->frame, batch->mbuf[i], length);
+        worker_end_frame(worker, &sender->frame, batch->mbuf[i], length);
         worker_send(worker, batch->mbuf[i]);
     }
     batch->room = batch->used = 0;
@@ -126,15 +125,65 @@ static inline bool fits(const struct worker *worker, const struct sender *sender
     return sender->frame.length - sender->frame.l2_len + length <= worker->dp->config->mtu;
 }
 
-static inline void prefetch_sender(const struct sender *sender)
+// Walks over the viewers of all groups, AHEAD of the one whose packets are written, and fetches
+// what headers are made of. The cipher sees to the keys itself.
+struct ahead {
+    const struct fan_group *group, *end;
+    uint32_t viewer;
+};
+
+static inline void look_ahead(struct ahead *ahead, const struct sender *senders)
 {
-    const uint8_t *at = (const uint8_t *)sender;
-    for (unsigned line = 0; line < PREFETCH_LINES; line++)
-        rte_prefetch0(at + line * ABI_CACHE_LINE);
+    while (ahead->group < ahead->end && ahead->viewer == ahead->group->track->viewer_count) {
+        ahead->group++;
+        ahead->viewer = 0;
+    }
+    if (ahead->group == ahead->end)
+        return;
+    const struct viewer_ref *viewer = &ahead->group->track->viewers[ahead->viewer++];
+    const struct sender *sender = &senders[viewer->session];
+    rte_prefetch0(&sender->frame);
+    rte_prefetch0((const uint8_t *)&sender->frame + ABI_CACHE_LINE);
+    rte_prefetch0(&sender->sub[viewer->track]);
+}
+
+// Writes the headers of one packet to one viewer and puts it into the batch. False: dropped.
+static inline bool add_packet(struct worker *worker, struct batch *batch, const struct plan *plan,
+                              struct sender *sender, struct sub *sub)
+{
+    const struct media_meta *meta = plan->meta;
+    if (!batch_room(worker, batch)) {
+        worker_drop(worker, DROP_no_mbuf);
+        return false;
+    }
+    uint64_t index = (meta->index + sub->delta) & INDEX_MASK;
+    uint8_t *frame = rte_pktmbuf_mtod(batch->mbuf[batch->used], uint8_t *);
+    uint8_t *out = frame + sender->frame.length;
+    frame_begin(&sender->frame, frame);
+    size_t header = write_header(out, plan, sub, sub->pt, sub->ssrc, index);
+    size_t length = header + meta->payload + protect_tag_len(sender->tx.key.profile);
+    if (!fits(worker, sender, length)) {
+        worker_drop(worker, DROP_too_big);
+        return false;
+    }
+    batch->sender[batch->used] = sender;
+    batch->job[batch->used++] = (struct seal_job){.tx = &sender->tx,
+                                                  .src = plan->payload,
+                                                  .dst = out,
+                                                  .header_len = (uint16_t)header,
+                                                  .payload_len = meta->payload,
+                                                  .ssrc = sub->ssrc,
+                                                  .index = index};
+    sub->packets++;
+    sub->bytes += length;
+    sub->last_timestamp = meta->timestamp;
+    if (batch->used == BATCH)
+        batch_flush(worker, batch);
+    return true;
 }
 
 static unsigned fan_plans(struct worker *worker, struct track *track, const struct plan *plans,
-                          unsigned count, struct batch *batch)
+                          unsigned count, struct batch *batch, struct ahead *ahead)
 {
     bool video = track->config.kind == KIND_VIDEO;
     struct sender *senders = worker->tables.senders;
@@ -143,58 +192,31 @@ static unsigned fan_plans(struct worker *worker, struct track *track, const stru
         const struct viewer_ref *viewer = &track->viewers[v];
         struct sender *sender = &senders[viewer->session];
         struct sub *sub = &sender->sub[viewer->track];
-        if (v + AHEAD < track->viewer_count)
-            prefetch_sender(&senders[viewer[AHEAD].session]);
+        look_ahead(ahead, senders);
         if (!sender->keyed || sender->frame.length == 0 || !failover_active(worker, sender->group))
             continue;
-        for (unsigned p = 0; p < count; p++) {
-            const struct media_meta *meta = plans[p].meta;
-            if (!takes(sub, meta, video))
-                continue;
-            if (!batch_room(worker, batch)) {
-                worker_drop(worker, DROP_no_mbuf);
-                continue;
-            }
-            uint64_t index = (meta->index + sub->delta) & INDEX_MASK;
-            uint8_t *out =
-                rte_pktmbuf_mtod(batch->mbuf[batch->used], uint8_t *) + sender->frame.length;
-            size_t header = write_header(out, &plans[p], sub, sub->pt, sub->ssrc, index);
-            size_t length = header + meta->payload + protect_tag_len(sender->tx.key.profile);
-            if (!fits(worker, sender, length)) {
-                worker_drop(worker, DROP_too_big);
-                continue;
-            }
-            batch->sender[batch->used] = sender;
-            batch->job[batch->used++] = (struct seal_job){.tx = &sender->tx,
-                                                          .src = plans[p].payload,
-                                                          .dst = out,
-                                                          .header_len = (uint16_t)header,
-                                                          .payload_len = meta->payload,
-                                                          .ssrc = sub->ssrc,
-                                                          .index = index};
-            sub->packets++;
-            sub->bytes += length;
-            sub->last_timestamp = meta->timestamp;
-            sealed++;
-            if (batch->used == BATCH)
-                batch_flush(worker, batch);
-        }
+        for (unsigned p = 0; p < count; p++)
+            if (takes(sub, plans[p].meta, video))
+                sealed += add_packet(worker, batch, &plans[p], sender, sub);
     }
     return sealed;
 }
 
-unsigned fanout_run(struct worker *worker, struct stream *stream, struct track *track,
-                    struct rte_mbuf *const packets[], unsigned count)
+unsigned fanout_run(struct worker *worker, const struct fan_group *groups, unsigned count)
 {
     struct plan plans[PLANS];
-    struct batch batch;
-    batch.room = batch.used = 0;
+    struct batch batch = {.room = 0};
+    struct ahead ahead = {.group = groups, .end = groups + count};
     unsigned sealed = 0;
-    for (unsigned done = 0; done < count; done += PLANS) {
-        unsigned n = count - done < PLANS ? count - done : PLANS;
-        for (unsigned i = 0; i < n; i++)
-            make_plan(&plans[i], track, packets[done + i]);
-        sealed += fan_plans(worker, track, plans, n, &batch);
+    for (unsigned i = 0; i < AHEAD; i++)
+        look_ahead(&ahead, worker->tables.senders);
+    for (const struct fan_group *group = groups; group < groups + count; group++) {
+        for (unsigned done = 0; done < group->count; done += PLANS) {
+            unsigned n = RTE_MIN(group->count - done, (unsigned)PLANS);
+            for (unsigned i = 0; i < n; i++)
+                make_plan(&plans[i], group->track, group->packets[done + i]);
+            sealed += fan_plans(worker, group->track, plans, n, &batch, &ahead);
+        }
     }
     if (batch.room)
         batch_end(worker, &batch);

@@ -5,10 +5,16 @@
 
 #include "worker.h"
 
-// Sends `count` packets of one track, in order, to every viewer that it has on this worker.
-// Borrows the packets. Returns the number of packets sealed.
-unsigned fanout_run(struct worker *worker, struct stream *stream, struct track *track,
-                    struct rte_mbuf *const packets[], unsigned count);
+// Packets of one track, in order.
+struct fan_group {
+    struct track *track;
+    struct rte_mbuf *const *packets;
+    unsigned count;
+};
+
+// Sends each group's packets to every viewer that its track has on this worker. Borrows the
+// packets. Returns the number of packets sealed.
+unsigned fanout_run(struct worker *worker, const struct fan_group *groups, unsigned count);
 
 // Sends one packet of the ring to one viewer again: as RTX (which the viewer negotiated), else the
 // very same packet (same index, same bytes). Returns bytes of RTP sent, 0 if dropped.

@@ -44,10 +44,17 @@ EACH_WIDTH uint64_t checksum_add(const void *data, size_t length, uint64_t sum)
     low += high;
     for (size_t i = 0; i < sizeof(lanes) / sizeof(low[0]); i++)
         mine += low[i];
-    for (; length >= 4; length -= 4, p += 4) {
+    for (; length >= 8; length -= 8, p += 8) {
+        uint64_t word;
+        memcpy(&word, p, 8);
+        mine += (word & UINT32_MAX) + (word >> 32);
+    }
+    if (length >= 4) {
         uint32_t word;
         memcpy(&word, p, 4);
         mine += word;
+        length -= 4;
+        p += 4;
     }
     if (length > 0) {
         uint32_t word = 0;
@@ -294,30 +301,40 @@ void frame_template_init(struct frame_template *template, const struct frame_pat
     template->udp_sum = checksum_add(path->dst.ip, address, sum);
 }
 
-void frame_write(const struct frame_template *template, uint8_t *frame, size_t payload_length,
-                 unsigned offload)
+void frame_end(const struct frame_template *template, uint8_t *frame, size_t payload_length,
+               unsigned offload)
 {
     uint8_t *ip = frame + template->l2_len;
     uint8_t *udp = ip + template->l3_len;
     uint16_t udp_length = __builtin_bswap16((uint16_t)(payload_length + UDP_LEN));
+    uint64_t sum = template->udp_sum + udp_length;
 
-    memcpy(frame, template->bytes, template->length);
     memcpy(udp + 4, &udp_length, 2);
     if (template->family == 4) {
         uint16_t total = __builtin_bswap16((uint16_t)(payload_length + UDP_LEN + IPV4_LEN));
         memcpy(ip + 2, &total, 2);
         if (!(offload & FRAME_OFFLOAD_IPV4)) {
-            uint16_t sum = checksum_fold(template->ip_sum + total);
-            memcpy(ip + 10, &sum, 2);
+            uint16_t ip_sum = checksum_fold(template->ip_sum + total);
+            memcpy(ip + 10, &ip_sum, 2);
         }
     } else {
         memcpy(ip + 4, &udp_length, 2);
     }
-    uint16_t sum;
-    if (offload & FRAME_OFFLOAD_UDP)
-        sum = fold(template->udp_sum + udp_length);
-    else
-        sum = checksum_udp(
-            checksum_add(udp, payload_length + UDP_LEN, template->udp_sum + udp_length));
-    memcpy(udp + 6, &sum, 2);
+    uint16_t checksum = fold(sum);
+    if (!(offload & FRAME_OFFLOAD_UDP)) {
+        // The UDP header's own words come from the template: what was just stored in narrow pieces
+        // cannot be loaded in wide ones yet.
+        uint32_t ports;
+        memcpy(&ports, template->bytes + template->length - UDP_LEN, sizeof(ports));
+        sum += (uint64_t)ports + udp_length;
+        checksum = checksum_udp(checksum_add(frame + template->length, payload_length, sum));
+    }
+    memcpy(udp + 6, &checksum, 2);
+}
+
+void frame_write(const struct frame_template *template, uint8_t *frame, size_t payload_length,
+                 unsigned offload)
+{
+    memcpy(frame, template->bytes, template->length);
+    frame_end(template, frame, payload_length, offload);
 }

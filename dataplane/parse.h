@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define PARSE_OK DROPS // no reason to drop
 
@@ -103,5 +104,13 @@ enum frame_offload {
 // (at most 65,000) stands right behind them already, as it will be sent.
 void frame_write(const struct frame_template *template, uint8_t *frame, size_t payload_length,
                  unsigned offload);
+
+// The same in two steps, the first before the payload is there: it spoils FRAME_HEADERS_MAX bytes.
+static inline void frame_begin(const struct frame_template *template, uint8_t *frame)
+{
+    memcpy(frame, template->bytes, FRAME_HEADERS_MAX);
+}
+void frame_end(const struct frame_template *template, uint8_t *frame, size_t payload_length,
+               unsigned offload);
 
 #endif

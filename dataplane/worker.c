@@ -52,8 +52,8 @@ void worker_send(struct worker *worker, struct rte_mbuf *m)
         worker_flush(worker);
 }
 
-void worker_finish_frame(struct worker *worker, const struct frame_template *frame,
-                         struct rte_mbuf *m, size_t length)
+void worker_end_frame(struct worker *worker, const struct frame_template *frame, struct rte_mbuf *m,
+                      size_t length)
 {
     const struct port *port = &worker->dp->port;
     unsigned offload = FRAME_OFFLOAD_NONE;
@@ -71,9 +71,16 @@ void worker_finish_frame(struct worker *worker, const struct frame_template *fra
         m->l2_len = frame->l2_len;
         m->l3_len = frame->l3_len;
     }
-    frame_write(frame, rte_pktmbuf_mtod(m, uint8_t *), length, offload);
+    frame_end(frame, rte_pktmbuf_mtod(m, uint8_t *), length, offload);
     m->data_len = (uint16_t)(frame->length + length);
     m->pkt_len = m->data_len;
+}
+
+void worker_finish_frame(struct worker *worker, const struct frame_template *frame,
+                         struct rte_mbuf *m, size_t length)
+{
+    memcpy(rte_pktmbuf_mtod(m, uint8_t *), frame->bytes, frame->length);
+    worker_end_frame(worker, frame, m, length);
 }
 
 int worker_send_payload(struct worker *worker, const struct session *session, const void *payload,
@@ -140,23 +147,29 @@ static void forward(struct worker *worker, const struct stream *stream, struct r
 // all its packets of the turn. Order within a track is kept.
 static void fan_out_waiting(struct worker *worker)
 {
-    struct rte_mbuf *group[RTE_DIM(worker->media)];
+    struct rte_mbuf *sorted[RTE_DIM(worker->media)];
+    struct fan_group groups[RTE_DIM(worker->media)];
+    unsigned done = 0, count = 0;
     while (worker->media_count) {
         const struct media_meta *first = media_meta(worker->media[0]);
-        unsigned count = 0, rest = 0;
+        unsigned start = done, rest = 0;
         for (unsigned i = 0; i < worker->media_count; i++) {
             const struct media_meta *meta = media_meta(worker->media[i]);
             if (meta->stream == first->stream && meta->track == first->track)
-                group[count++] = worker->media[i];
+                sorted[done++] = worker->media[i];
             else
                 worker->media[rest++] = worker->media[i];
         }
         worker->media_count = (uint16_t)rest;
         struct stream *stream = tables_stream(&worker->tables, first->stream);
         if (stream)
-            fanout_run(worker, stream, &stream->track[first->track], group, count);
-        rte_pktmbuf_free_bulk(group, count);
+            groups[count++] = (struct fan_group){.track = &stream->track[first->track],
+                                                 .packets = &sorted[start],
+                                                 .count = done - start};
     }
+    if (count)
+        fanout_run(worker, groups, count);
+    rte_pktmbuf_free_bulk(sorted, done);
 }
 
 static void queue_media(struct worker *worker, struct rte_mbuf *m)

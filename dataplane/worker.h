@@ -134,5 +134,8 @@ int worker_send_payload(struct worker *worker, const struct session *session, co
 // Writes the headers around the payload of `length` bytes that stands in `m` at `frame`'s length.
 void worker_finish_frame(struct worker *worker, const struct frame_template *frame,
                          struct rte_mbuf *m, size_t length);
+// The same when frame_begin has been called on the mbuf's data.
+void worker_end_frame(struct worker *worker, const struct frame_template *frame, struct rte_mbuf *m,
+                      size_t length);
 
 #endif
