@@ -1,0 +1,213 @@
+// One worker's sessions and streams: slots and generations, paths, viewers, numbers that never
+// start over, and a file that a successor adopts only if it is of the same build.
+#include "../../dataplane/tables.h"
+#include "../sim/world.h"
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static struct protect *protect;
+static struct tables tables;
+static char dir[64];
+static const struct abi_config config = {.workers = 1,
+                                         .max_sessions = 8,
+                                         .max_streams = 4,
+                                         .cache_mbufs = 64,
+                                         .cache_ms = 1000,
+                                         .crypto = ABI_CRYPTO_IPSEC_MB};
+
+static int start(void **state)
+{
+    snprintf(dir, sizeof(dir), "/dev/shm/hitless-tables-XXXXXX");
+    return !mkdtemp(dir) || protect_new(&protect) || tables_init(&tables, &config, dir, 0, protect);
+}
+
+static int stop(void **state)
+{
+    char path[128];
+    tables_free(&tables);
+    protect_free(protect);
+    snprintf(path, sizeof(path), "%s/table.0", dir);
+    return unlink(path) || rmdir(dir);
+}
+
+static struct msg_session_open opening(uint32_t generation, uint32_t slot, enum session_role role)
+{
+    struct msg_session_open open = {
+        .head = {.type = MSG_SESSION_OPEN,
+                 .length = sizeof(open),
+                 .id = (uint64_t)generation << 32 | slot},
+        .stream = STREAM_ID,
+        .role = (uint8_t)role,
+        .tracks = 2,
+        .track = {world_video(100 + slot, 200 + slot), world_audio(300 + slot)}};
+    open.track[1].source = role == ROLE_PLAY;
+    snprintf(open.ice.ufrag, sizeof(open.ice.ufrag), "u%06u", slot);
+    open.ice.ufrag[7] = 'x';
+    memset(open.ice.pwd, 'p', sizeof(open.ice.pwd));
+    return open;
+}
+
+static struct session *open_session(uint32_t generation, uint32_t slot, enum session_role role)
+{
+    int error = 0;
+    struct msg_session_open open = opening(generation, slot, role);
+    struct session *session = tables_open_session(&tables, &open, 1, &error);
+    assert_non_null(session);
+    tables_join(&tables, session);
+    return session;
+}
+
+static struct stream *open_stream(void)
+{
+    int error = 0;
+    struct msg_stream_open open = {
+        .head = {.type = MSG_STREAM_OPEN, .length = sizeof(open), .id = STREAM_ID},
+        .tracks = 2,
+        .track = {world_video(VIDEO_SSRC, RTX_SSRC), world_audio(AUDIO_SSRC)}};
+    struct stream *stream = tables_open_stream(&tables, &open, &error);
+    assert_non_null(stream);
+    return stream;
+}
+
+static void test_slots_and_generations(void **state)
+{
+    int error = 0;
+    struct session *session = open_session(1, 3, ROLE_PLAY);
+    assert_ptr_equal(tables_session(&tables, (1ull << 32) | 3), session);
+    assert_null(tables_session(&tables, (2ull << 32) | 3));
+    assert_null(tables_session(&tables, (1ull << 32) | 4));
+    assert_null(tables_session(&tables, (1ull << 32) | 8));
+    struct msg_session_open again = opening(1, 3, ROLE_PLAY);
+    assert_null(tables_open_session(&tables, &again, 1, &error));
+    assert_int_equal(error, EEXIST);
+    again = opening(2, 3, ROLE_PLAY);
+    assert_null(tables_open_session(&tables, &again, 1, &error));
+    assert_int_equal(error, EBUSY);
+    again = opening(1, 8, ROLE_PLAY);
+    assert_null(tables_open_session(&tables, &again, 1, &error));
+    assert_int_equal(error, ENOSPC);
+    assert_ptr_equal(tables_by_ufrag(&tables, "u000003x"), session);
+    tables_close_session(&tables, protect, session);
+    assert_null(tables_by_ufrag(&tables, "u000003x"));
+    assert_int_equal(tables.session_count, 0);
+    open_session(2, 3, ROLE_PLAY);
+}
+
+static void test_paths_are_few_and_the_oldest_goes(void **state)
+{
+    struct session *session = open_session(1, 0, ROLE_PLAY);
+    struct abi_addr remote = {.ip = {192, 0, 2, 1}, .family = 4};
+    for (uint16_t i = 0; i < 6; i++) {
+        remote.port = (uint16_t)(1000 + i);
+        uint8_t path = tables_validate_path(&tables, session, &remote, 10 + i);
+        if (i == 0)
+            session->path = path;
+        assert_ptr_equal(tables_by_remote(&tables, &remote), session);
+    }
+    unsigned known = 0;
+    for (uint16_t i = 0; i < 6; i++) {
+        remote.port = (uint16_t)(1000 + i);
+        known += tables_by_remote(&tables, &remote) != NULL;
+        // Never the one in use, and the latest ones stay.
+        if (i == 0 || i > 2)
+            assert_non_null(tables_by_remote(&tables, &remote));
+    }
+    assert_int_equal(known, SESSION_PATHS);
+    // The same address of a newer session belongs to that.
+    struct session *other = open_session(1, 1, ROLE_PLAY);
+    tables_validate_path(&tables, other, &remote, 50);
+    tables_close_session(&tables, protect, session);
+    assert_ptr_equal(tables_by_remote(&tables, &remote), other);
+}
+
+static void test_viewers_come_and_go(void **state)
+{
+    struct stream *stream = open_stream();
+    struct session *viewer[4];
+    for (uint32_t i = 0; i < 4; i++)
+        viewer[i] = open_session(1, i, ROLE_PLAY);
+    assert_int_equal(stream->track[0].viewer_count, 4);
+    assert_int_equal(tables_join(&tables, viewer[0]), 0); // twice is once
+    assert_int_equal(stream->track[0].viewer_count, 4);
+    tables_close_session(&tables, protect, viewer[1]);
+    assert_int_equal(stream->track[0].viewer_count, 3);
+    for (uint32_t v = 0; v < 3; v++) {
+        const struct viewer_ref *ref = &stream->track[0].viewers[v];
+        assert_int_not_equal(ref->session, 1);
+        assert_int_equal(tables.senders[ref->session].sub[ref->track].place, v);
+    }
+    // Viewers who come before their stream join it when it opens.
+    tables_close_stream(&tables, stream);
+    assert_null(tables_sub(&tables, viewer[2], 0));
+    stream = open_stream();
+    assert_int_equal(stream->track[1].viewer_count, 3);
+    assert_non_null(tables_sub(&tables, viewer[2], 0));
+}
+
+// Leaving and joining again must not lead back to numbers that were used.
+static void test_numbers_go_on(void **state)
+{
+    struct stream *stream = open_stream();
+    struct session *viewer = open_session(1, 0, ROLE_PLAY);
+    struct sub *sub = tables_sub(&tables, viewer, 0);
+    assert_in_range(sub->delta, 0, 0x7fff); // the first index, until there is a track index
+    stream->track[0].next_index = 0x100000;
+    sub->delta = (sub->delta - 0x100000) & INDEX_MASK;
+    sub->numbered = true;
+    stream->track[0].next_index += 50; // packets sent
+    uint64_t next = (stream->track[0].next_index + sub->delta) & INDEX_MASK;
+    tables_leave(&tables, viewer);
+    stream->track[0].next_index += 1000; // while it was away
+    tables_join(&tables, viewer);
+    sub = tables_sub(&tables, viewer, 0);
+    assert_true(((stream->track[0].next_index + sub->delta) & INDEX_MASK) == next);
+}
+
+static void test_a_successor_adopts(void **state)
+{
+    open_stream();
+    struct session *viewer = open_session(1, 2, ROLE_PLAY);
+    struct abi_addr remote = {.ip = {192, 0, 2, 1}, .port = 5, .family = 4};
+    tables_validate_path(&tables, viewer, &remote, 9);
+    uint64_t first = tables_sub(&tables, viewer, 0)->delta;
+    tables_free(&tables);
+    assert_int_equal(tables_init(&tables, &config, dir, 0, protect), 0);
+    assert_int_equal(tables.session_count, 1);
+    assert_int_equal(tables.stream_count, 1);
+    viewer = tables_by_ufrag(&tables, "u000002x");
+    assert_non_null(viewer);
+    assert_ptr_equal(tables_by_remote(&tables, &remote), viewer);
+    assert_non_null(tables_sub(&tables, viewer, 0));
+    assert_true(tables_sub(&tables, viewer, 0)->delta == first);
+    // Another layout, or a file that was cut off, is made anew.
+    struct abi_config other = config;
+    other.max_sessions = 9;
+    tables_free(&tables);
+    assert_int_equal(tables_init(&tables, &other, dir, 0, protect), 0);
+    assert_int_equal(tables.session_count, 0);
+    tables_free(&tables);
+    char path[128];
+    snprintf(path, sizeof(path), "%s/table.0", dir);
+    assert_int_equal(truncate(path, 10000), 0);
+    assert_int_equal(tables_init(&tables, &other, dir, 0, protect), 0);
+    assert_int_equal(tables.session_count, 0);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, start, stop)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(test_slots_and_generations), CASE(test_paths_are_few_and_the_oldest_goes),
+        CASE(test_viewers_come_and_go),   CASE(test_numbers_go_on),
+        CASE(test_a_successor_adopts),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
