@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define BASE_MB 96u           // EAL's own, rings, tables and crypto operations
-#define CRYPTO_SESSION 16384u // bytes of a session's keys in a cryptodev, both ways, RTP and RTCP
+#define CRYPTO_SESSION 16384u // bytes of one key's sessions in a cryptodev
 #define POOL_CACHE 256u
 #define AFXDP_POOL_MIN 8192u // fill, completion and transmit rings of a socket hold up to 6,144
 #define MB (1024ull * 1024)
@@ -55,7 +55,8 @@ static unsigned memory_needed_mb(const struct abi_config *config)
     uint64_t mbufs = (uint64_t)plan.rx + plan.tx + plan.cache;
     uint64_t bytes = mbufs * object * config->workers;
     if (config->crypto == ABI_CRYPTO_CRYPTODEV)
-        bytes += (uint64_t)config->max_sessions * config->workers * CRYPTO_SESSION;
+        bytes += (uint64_t)(config->max_sessions + config->max_streams) * config->workers *
+                 CRYPTO_SESSION;
     return BASE_MB + (unsigned)((bytes + MB - 1) / MB);
 }
 

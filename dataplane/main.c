@@ -3,6 +3,7 @@
 //
 // The configuration comes with the channel, so this process parses nothing and opens no socket.
 #include "eal.h"
+#include "protect_cryptodev.h"
 #include "worker.h"
 #include <errno.h>
 #include <rte_launch.h>
@@ -93,6 +94,25 @@ static void run(struct dataplane *dp)
     }
 }
 
+// Of DPDK's software drivers the fastest that is there. Keys: one per session, one per stream that
+// comes in, two per partner.
+static int open_crypto(struct dataplane *dp, char *why, size_t why_size)
+{
+    static const char *const drivers[] = {"crypto_aesni_mb", "crypto_openssl"};
+    const struct abi_config *config = dp->config;
+    uint32_t keys = config->max_sessions + config->max_streams + 2 * MSG_PEERS;
+    int rc = 0;
+    if (config->crypto != ABI_CRYPTO_CRYPTODEV)
+        return 0;
+    for (size_t i = 0; i < sizeof(drivers) / sizeof(drivers[0]); i++) {
+        rc = protect_device_open(&dp->crypto, drivers[i], (uint16_t)dp->workers, keys, why,
+                                 why_size);
+        if (rc != -ENODEV)
+            break;
+    }
+    return rc;
+}
+
 static int start_workers(struct dataplane *dp, struct worker *workers, char *why, size_t why_size)
 {
     for (uint32_t w = 0; w < dp->workers; w++) {
@@ -126,8 +146,8 @@ static int with_port(struct dataplane *dp, char *why, size_t why_size)
     if (rc)
         return rc;
     struct worker *workers = calloc(dp->workers, sizeof(*workers));
-    rc = -ENOMEM;
-    if (workers) {
+    rc = workers ? open_crypto(dp, why, why_size) : -ENOMEM;
+    if (rc == 0) {
         rc = start_workers(dp, workers, why, why_size);
         if (rc == 0) {
             fprintf(stderr, "dataplane: %u worker(s) on %s, ready\n", dp->workers,
@@ -135,6 +155,7 @@ static int with_port(struct dataplane *dp, char *why, size_t why_size)
             run(dp);
         }
         stop_workers(dp, workers);
+        protect_device_close(dp->crypto);
     }
     port_close(&dp->port);
     free(workers);

@@ -6,6 +6,7 @@
 #include "feedback.h"
 #include "ice.h"
 #include "ingest.h"
+#include "protect_cryptodev.h"
 #include "telemetry.h"
 #include "trunk.h"
 #include "upstream.h"
@@ -503,7 +504,8 @@ int worker_init(struct worker *worker, struct dataplane *dp, uint32_t id, char *
     worker->stats->tsc_hz = rte_get_tsc_hz();
     worker->now_ns = clock_ns();
     dp->worker[id] = worker;
-    int rc = protect_new(&worker->protect);
+    int rc = dp->crypto ? protect_cryptodev_new(&worker->protect, dp->crypto, (uint16_t)id)
+                        : protect_new(&worker->protect);
     if (rc == 0)
         rc = tables_init(&worker->tables, config, dp->dir, id, worker->protect);
     worker->key_wanted = calloc(config->max_streams, sizeof(*worker->key_wanted));

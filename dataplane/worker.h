@@ -48,6 +48,7 @@ struct dataplane {
     struct channel *channel;
     const char *dir; // where tables outlive the process; NULL: nowhere
     struct port port;
+    struct protect_device *crypto; // NULL: workers call ipsec-mb directly
     uint32_t workers;
     _Atomic bool stop;
     _Atomic uint32_t mode; // enum abi_mode. main core: wo

@@ -1,0 +1,134 @@
+// The dataplane's program as a whole, on a port that leads nowhere: it becomes ready with either
+// way of encrypting, ends in order, and says in one line why it does not start.
+#include "../../dataplane/abi/channel.h"
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define READY_MS 60000 // on a machine that does much else
+
+static char dir[64];
+static struct channel control;
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static struct abi_config make_config(uint32_t crypto)
+{
+    struct abi_config config = {.node = "test",
+                                .workers = 2,
+                                .max_sessions = 64,
+                                .max_streams = 16,
+                                .idle = ABI_IDLE_ADAPTIVE,
+                                .crypto = crypto,
+                                .main_core = -1,
+                                .port_kind = ABI_PORT_NULL,
+                                .mtu = 1500,
+                                .media4 = {.ip = {10, 9, 0, 1}, .port = 7000, .family = 4},
+                                .prefix4 = 24,
+                                .rx_mbufs = 1023,
+                                .tx_mbufs = 1023,
+                                .cache_mbufs = 1023,
+                                .nack_policy = ABI_NACK_ALWAYS,
+                                .cache_ms = 1000,
+                                .session_timeout_ms = 30000};
+    for (int w = 0; w < ABI_MAX_WORKERS; w++)
+        config.cores[w] = -1;
+    return config;
+}
+
+static pid_t start(const struct abi_config *config, const char *log)
+{
+    char why[256] = "";
+    bool changed;
+    snprintf(dir, sizeof(dir), "/dev/shm/hitless-dataplane-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    if (channel_create(&control, dir, config, &changed, why, sizeof(why)))
+        fail_msg("%s", why);
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (freopen(log, "w", stderr))
+            execl(DATAPLANE, DATAPLANE, dir, (char *)NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
+static void clean_up(void)
+{
+    char command[128];
+    channel_close(&control);
+    snprintf(command, sizeof(command), "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
+static bool wait_ready(pid_t pid)
+{
+    const struct timespec pause = {.tv_nsec = 10000000};
+    uint64_t epoch, end = now_ns() + READY_MS * UINT64_C(1000000);
+    bool ready = false;
+    while (!ready && now_ns() < end && waitpid(pid, NULL, WNOHANG) == 0) {
+        nanosleep(&pause, NULL);
+        ready = channel_peer(&control, now_ns(), &epoch, &ready) == PEER_ALIVE && ready;
+    }
+    return ready;
+}
+
+static void test_starts(void **state)
+{
+    static const uint32_t ways[] = {ABI_CRYPTO_IPSEC_MB, ABI_CRYPTO_CRYPTODEV};
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        struct abi_config config = make_config(ways[i]);
+        int status;
+        pid_t pid = start(&config, "/dev/null");
+        if (!wait_ready(pid))
+            fail_msg("row %zu: not ready", i);
+        kill(pid, SIGTERM);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 0);
+        clean_up();
+    }
+}
+
+static void test_refused(void **state)
+{
+    struct abi_config config = make_config(ABI_CRYPTO_CRYPTODEV);
+    char log[64], line[256] = "", more[8];
+    int status;
+    config.main_core = 1023;
+    snprintf(log, sizeof(log), "/dev/shm/hitless-dataplane-%d.log", (int)getpid());
+    pid_t pid = start(&config, log);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 1);
+    FILE *file = fopen(log, "r");
+    assert_non_null(file);
+    assert_non_null(fgets(line, sizeof(line), file));
+    assert_non_null(strstr(line, "dataplane: main core 1023"));
+    assert_null(fgets(more, sizeof(more), file));
+    fclose(file);
+    unlink(log);
+    clean_up();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_starts),
+        cmocka_unit_test(test_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
