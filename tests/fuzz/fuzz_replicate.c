@@ -1,0 +1,38 @@
+// libFuzzer target: frames of a partner, cut out of a byte stream as the link does, each byte of a
+// frame that was accepted touched by what reads it.
+#include "../../controlplane/replicate_wire.h"
+#include <string.h>
+
+static void read_frame(const union wire_frame *f)
+{
+    char why[200];
+    volatile size_t sum = 0;
+    if (f->head.type == WIRE_HELLO)
+        wire_check_hello(&f->hello, "b", why, sizeof(why));
+    else if (f->head.type == WIRE_SESSION)
+        sum += strlen(f->session.record.token) + strlen(f->session.record.etag) +
+               strlen(f->session.record.client) + strlen(f->session.record.stream);
+    else if (f->head.type == WIRE_STREAM)
+        for (unsigned t = 0; t < f->stream.record.tracks.count; t++)
+            sum += strlen(f->stream.record.tracks.fmtp[t].text);
+    else if (f->head.type == WIRE_DTLS)
+        sum += f->dtls.data[f->dtls.size - 1];
+    wire_name(f->head.type);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    while (size > 0) {
+        union wire_frame f;
+        int length = wire_length(data, size);
+        if (length <= 0 || (size_t)length > size)
+            return 0;
+        memset(&f, 0xa5, sizeof(f));
+        memcpy(&f, data, (size_t)length);
+        if (wire_check(&f.head) == 0)
+            read_frame(&f);
+        data += length;
+        size -= (size_t)length;
+    }
+    return 0;
+}
