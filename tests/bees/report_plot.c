@@ -68,23 +68,24 @@ static void grid(FILE *out, double axis, double step)
                 H - i * step / axis * H, W);
 }
 
+// A value with nothing on either side has no line to be on.
+static bool is_alone(const double *y, unsigned i, unsigned count)
+{
+    return !isnan(y[i]) && (i == 0 || isnan(y[i - 1])) && (i + 1 == count || isnan(y[i + 1]));
+}
+
 static void draw_line(FILE *out, const struct plot *plot, unsigned s, double axis)
 {
     const double *y = plot->series[s].y;
-    bool pen = false;
     fprintf(out, "<path class='line s%u' d='", s);
-    for (unsigned i = 0; i < plot->count; i++) {
-        if (isnan(y[i])) {
-            pen = false;
-            continue;
-        }
-        fprintf(out, "%c%.1f %.1f", pen ? 'L' : 'M', plot->x[i] / plot->x_max * W,
-                H - y[i] / axis * H);
-        // A value alone among none would be invisible.
-        if (!pen && (i + 1 == plot->count || isnan(y[i + 1])))
-            fputs("h3", out);
-        pen = true;
-    }
+    for (unsigned i = 0; i < plot->count; i++)
+        if (!isnan(y[i]))
+            fprintf(out, "%c%.1f %.1f", i == 0 || isnan(y[i - 1]) ? 'M' : 'L',
+                    plot->x[i] / plot->x_max * W, H - y[i] / axis * H);
+    fprintf(out, "'/><path class='dot s%u' d='", s);
+    for (unsigned i = 0; i < plot->count; i++)
+        if (is_alone(y, i, plot->count))
+            fprintf(out, "M%.1f %.1fh.1", plot->x[i] / plot->x_max * W, H - y[i] / axis * H);
     fputs("'/>", out);
 }
 

@@ -277,8 +277,14 @@ static void media_headline(const struct bees_result *result, char *text, size_t 
         watch_headline(result, text, size);
         return;
     }
-    int used = lost > 0 ? snprintf(text, size, "%s of the packets never came", share.at)
-                        : snprintf(text, size, "every packet arrived");
+    int used;
+    if (lost > 0)
+        used = snprintf(text, size, "%s of the packets never came", share.at);
+    else if (count->recovered > 0)
+        used = snprintf(text, size, "every packet arrived, %s of them on request",
+                        text_count((double)count->recovered).at);
+    else
+        used = snprintf(text, size, "every packet arrived");
     if (used < 0 || (size_t)used >= size)
         return;
     if (result->headers_only)

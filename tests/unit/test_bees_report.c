@@ -237,6 +237,10 @@ static void test_headlines(void **state)
         "All 100 sessions joined; every packet arrived, and no picture ever stood still.");
     result.sessions = 1;
     assert_headline("The session joined; every packet arrived, and no picture ever stood still.");
+    result.count.recovered = 1500;
+    assert_headline(
+        "The session joined; every packet arrived, 1,500 of them on request, and no picture "
+        "ever stood still.");
     result.sessions = 100;
     result.count.lost = 10;
     result.count.freezes = 1;
