@@ -1,0 +1,623 @@
+// Unit tests of replication: two nodes in one process, each with its sessions, its channel and a
+// dataplane that only writes down what it is told, joined by TLS over loopback.
+#include "../../controlplane/config.h"
+#include "../../controlplane/replicate_private.h"
+#include "replicate_pair.h"
+#include <errno.h>
+
+#define LOG 4096
+#define SLOTS 8
+
+struct logged {
+    uint32_t lane;
+    union {
+        struct msg_head head;
+        struct msg_session_open open;
+        struct msg_session_keys keys;
+        struct msg_session_adopt adopt;
+        struct msg_stream_open stream;
+        struct msg_peer peer;
+        struct msg_group group;
+        uint8_t bytes[MSG_MAX];
+    };
+};
+
+struct node {
+    char dir[64];
+    struct config *config;
+    struct channel cp, dp;
+    struct sessions *set;
+    struct replicate *r;
+    struct logged *log;
+    unsigned count;
+    bool alone; // its dataplane is not served
+};
+
+static uv_loop_t loop;
+static struct node a, b;
+
+static void report(void *opaque, int line, const char *key, const char *reason)
+{
+    fail_msg("%s: %s", key, reason);
+}
+
+static void set_text(char **at, const char *text)
+{
+    free(*at);
+    *at = strdup(text);
+}
+
+static void set_file(char **at, const char *name, const char *kind)
+{
+    char path[128];
+    snprintf(path, sizeof(path), "%s/%s.%s", certs, name, kind);
+    set_text(at, path);
+}
+
+static struct abi_addr address(uint8_t last, uint16_t port)
+{
+    return (struct abi_addr){.ip = {127, 0, 0, last}, .family = 4, .port = port};
+}
+
+static void configure(struct node *n, const char *name, const char *partner, uint16_t listen,
+                      uint16_t dial)
+{
+    assert_int_equal(config_load(NULL, &n->config, report, NULL), 0);
+    struct config *c = n->config;
+    bool first = *name == 'a';
+    c->limits.sessions = SLOTS;
+    c->limits.streams = 4;
+    set_text(&c->node, name);
+    set_text(&c->protection.partner.name, partner);
+    set_text(&c->runtime_dir, n->dir);
+    set_file(&c->protection.certificate, name, "pem");
+    set_file(&c->protection.key, name, "key");
+    set_file(&c->protection.ca, "ca", "pem");
+    c->parsed.media4 =
+        (struct abi_addr){.ip = {10, 0, 0, first ? 1 : 2}, .family = 4, .port = 7000};
+    c->parsed.media6.family = 0;
+    c->parsed.partner.media4 =
+        (struct abi_addr){.ip = {10, 0, 0, first ? 2 : 1}, .family = 4, .port = 7000};
+    c->parsed.partner.listen = address(1, listen);
+    c->parsed.partner.address = address(1, dial);
+    c->protection.partner.workers = 1;
+}
+
+static void start_control(struct node *n)
+{
+    char why[256] = "";
+    if (sessions_new(&n->set, &loop, n->config, &n->cp, why, sizeof(why)) != 0 ||
+        replicate_new(&n->r, &loop, n->config, n->set, why, sizeof(why)) != 0)
+        fail_msg("%s", why);
+}
+
+static void open_node(struct node *n, const char *name, const char *partner, uint16_t listen,
+                      uint16_t dial)
+{
+    struct abi_config abi;
+    char why[256] = "";
+    bool changed;
+    memset(n, 0, sizeof(*n));
+    snprintf(n->dir, sizeof(n->dir), "/dev/shm/hitless-replicate-XXXXXX");
+    assert_non_null(mkdtemp(n->dir));
+    configure(n, name, partner, listen, dial);
+    n->log = calloc(LOG, sizeof(n->log[0]));
+    config_to_abi(n->config, &abi);
+    if (channel_create(&n->cp, n->dir, &abi, &changed, why, sizeof(why)) != 0 ||
+        channel_open(&n->dp, n->dir, why, sizeof(why)) != 0)
+        fail_msg("%s", why);
+    channel_beat(&n->dp, uv_hrtime(), true);
+    start_control(n);
+}
+
+static void close_node(struct node *n)
+{
+    char command[128];
+    replicate_free(n->r);
+    sessions_free(n->set);
+    uv_run(&loop, UV_RUN_NOWAIT);
+    uv_run(&loop, UV_RUN_NOWAIT);
+    channel_close(&n->cp);
+    channel_close(&n->dp);
+    snprintf(command, sizeof(command), "rm -rf %s", n->dir);
+    assert_int_equal(system(command), 0); // NOLINT(concurrency-mt-unsafe, cert-env33-c)
+    config_free(n->config);
+    free(n->log);
+}
+
+// What a dataplane does at once.
+static void serve(struct node *n)
+{
+    uint64_t invalid = 0;
+    channel_beat(&n->dp, uv_hrtime(), true);
+    for (uint32_t lane = 0; lane <= 1; lane++)
+        for (const struct msg_head *m; (m = channel_peek(&n->dp, lane, &invalid)) != NULL;) {
+            assert_int_equal(msg_check(m), 0);
+            assert_true(n->count < LOG);
+            struct logged *l = &n->log[n->count++];
+            l->lane = lane;
+            memcpy(l->bytes, m, m->length);
+            channel_release(&n->dp, lane);
+            struct msg_head closed = {
+                .type = MSG_SESSION_CLOSED, .length = sizeof(closed), .id = l->head.id};
+            if (l->head.type == MSG_SESSION_CLOSE)
+                channel_send(&n->dp, lane, &closed);
+        }
+}
+
+typedef bool (*condition)(void *opaque);
+static condition awaited;
+
+static bool serve_and_look(void *opaque)
+{
+    if (!a.alone)
+        serve(&a);
+    if (!b.alone)
+        serve(&b);
+    return awaited(opaque);
+}
+
+static void await(condition holds, void *opaque)
+{
+    awaited = holds;
+    if (!run_until(&loop, serve_and_look, opaque, 5000))
+        fail_msg("did not come about within 5 s");
+}
+
+static bool connected(void *opaque)
+{
+    return replink_up(a.r->link) && replink_up(b.r->link) && a.r->partner_synced[0] &&
+           a.r->partner_synced[1] && b.r->partner_synced[0] && b.r->partner_synced[1];
+}
+
+static bool never(void *opaque)
+{
+    return false;
+}
+
+static void pass(uint64_t ms)
+{
+    awaited = never;
+    run_until(&loop, serve_and_look, NULL, ms);
+}
+
+static int setup(void **state)
+{
+    uv_loop_init(&loop);
+    memset(&b, 0, sizeof(b));
+    b.alone = true;
+    open_node(&a, "a", "b", 0, 0);
+    open_node(&b, "b", "a", 0, replink_port(a.r->link));
+    await(connected, NULL);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    close_node(&a);
+    close_node(&b);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    return uv_loop_close(&loop);
+}
+
+static const char *offer(enum session_role role)
+{
+    static char text[2048];
+    snprintf(text, sizeof(text),
+             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n"
+             "m=video 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\n"
+             "a=ice-ufrag:cufr\r\na=ice-pwd:clientpasswordof24chars1\r\na=fingerprint:sha-256 "
+             "00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:"
+             "CC:DD:EE:FF\r\na=setup:actpass\r\na=rtcp-mux\r\na=%s\r\na=rtpmap:96 VP8/90000\r\n",
+             role == ROLE_PUBLISH ? "sendonly" : "recvonly");
+    return text;
+}
+
+static struct session *post(struct node *n, enum session_role role, const char *stream, char *body,
+                            size_t size)
+{
+    struct session_reply reply;
+    session_create(n->set, role, stream, offer(role), strlen(offer(role)), "192.0.2.9", &reply);
+    if (reply.status != 201)
+        fail_msg("%d %s", reply.status, reply.reason);
+    if (body != NULL)
+        snprintf(body, size, "%s", reply.body);
+    free(reply.body);
+    return reply.session;
+}
+
+static void make_live(struct node *n, const struct session *publisher)
+{
+    struct msg_stream_state m = {
+        .head = {.type = MSG_STREAM_STATE, .length = sizeof(m), .id = publisher->stream->id},
+        .state = STREAM_LIVE};
+    channel_send(&n->dp, 1, &m);
+}
+
+// As if DTLS were done.
+static void give_keys(struct session *s)
+{
+    struct msg_session_keys m = {
+        .head = {.type = MSG_SESSION_KEYS, .length = sizeof(m), .id = s->id},
+        .profile = PROFILE_AEAD_AES_128_GCM};
+    memset(m.local, 0x11, 28);
+    memset(m.remote, 0x22, 28);
+    s->phase = PHASE_DTLS;
+    session_save(s, &m);
+    s->tell_keys = true;
+    TAILQ_REMOVE(&s->set->young, s, young);
+    session_tell(s);
+}
+
+static struct session *at(struct node *n, const char *token)
+{
+    return session_find(n->set, token);
+}
+
+static bool b_has(void *token)
+{
+    return at(&b, token) != NULL;
+}
+
+static bool b_has_not(void *token)
+{
+    return at(&b, token) == NULL;
+}
+
+static bool b_has_keys(void *token)
+{
+    return at(&b, token) != NULL && at(&b, token)->keys->head.length != 0;
+}
+
+static bool b_sees_live(void *name)
+{
+    struct stream *stream = streams_find(b.set->streams, name);
+    return stream != NULL && stream->live;
+}
+
+// The last message of a type that the node's dataplane was sent for `id`; NULL: none.
+static const struct logged *last(const struct node *n, enum msg_type type, uint64_t id)
+{
+    for (unsigned i = n->count; i-- > 0;)
+        if (n->log[i].head.type == type && (id == 0 || n->log[i].head.id == id))
+            return &n->log[i];
+    return NULL;
+}
+
+static void test_dataplanes_learn_of_each_other(void **state)
+{
+    pass(100);
+    const struct logged *pa = last(&a, MSG_PEER, 1), *pb = last(&b, MSG_PEER, 1);
+    assert_non_null(pa);
+    assert_non_null(pb);
+    assert_memory_equal(pa->peer.local, pb->peer.remote, MSG_TRUNK_KEY);
+    assert_memory_equal(pa->peer.remote, pb->peer.local, MSG_TRUNK_KEY);
+    assert_memory_not_equal(pa->peer.local, pa->peer.remote, MSG_TRUNK_KEY);
+    assert_int_equal(pa->peer.remote4.ip[3], 2);
+    assert_int_equal(pa->peer.bfd_tx_us, 10000);
+    assert_int_equal(last(&a, MSG_GROUP, 1)->group.role, GROUP_ACTIVE);
+    assert_int_equal(last(&a, MSG_GROUP, 2)->group.role, GROUP_STANDBY);
+    assert_int_equal(last(&a, MSG_GROUP, 2)->group.takeover, 1);
+    assert_int_equal(last(&a, MSG_GROUP, 2)->group.take4.ip[3], 2);
+    assert_int_equal(last(&a, MSG_GROUP, 1)->group.take4.family, 0);
+}
+
+static void test_keys_are_fresh_for_a_new_dataplane(void **state)
+{
+    char why[256];
+    pass(50);
+    struct msg_peer before_a = last(&a, MSG_PEER, 1)->peer, before_b = last(&b, MSG_PEER, 1)->peer;
+    channel_close(&b.dp);
+    assert_int_equal(channel_open(&b.dp, b.dir, why, sizeof(why)), 0);
+    b.count = 0;
+    pass(200);
+    const struct msg_peer *pa = &last(&a, MSG_PEER, 1)->peer, *pb = &last(&b, MSG_PEER, 1)->peer;
+    assert_memory_not_equal(pa->local, before_a.local, MSG_TRUNK_KEY);
+    assert_memory_not_equal(pb->local, before_b.local, MSG_TRUNK_KEY);
+    assert_memory_equal(pa->local, pb->remote, MSG_TRUNK_KEY);
+    assert_non_null(last(&b, MSG_GROUP, 2));
+}
+
+static void test_a_session_stands_by(void **state)
+{
+    char answer[8192], token[40], viewer[40];
+    struct session *p = post(&a, ROLE_PUBLISH, "demo", answer, sizeof(answer));
+    snprintf(token, sizeof(token), "%s", session_token(p));
+    assert_non_null(strstr(answer, " 10.0.0.1 7000 typ host")); // ours comes first
+    assert_non_null(strstr(strstr(answer, " 10.0.0.1 7000"), " 10.0.0.2 7000 typ host"));
+    await(b_has, token);
+    give_keys(p);
+    await(b_has_keys, token);
+    pass(30);
+    struct session *s = at(&b, token);
+    const struct logged *open = last(&b, MSG_SESSION_OPEN, s->id);
+    assert_int_equal(open->open.group, REPLICATE_PARTNER);
+    assert_memory_equal(open->open.ice.pwd, p->open.ice.pwd, MSG_PWD_LEN);
+    assert_memory_equal(last(&b, MSG_SESSION_KEYS, s->id)->keys.local, p->keys->local, 28);
+    assert_non_null(last(&b, MSG_SESSION_ADOPT, s->id));
+    assert_int_equal(last(&b, MSG_STREAM_OPEN, s->stream->id)->stream.trunk_id,
+                     last(&a, MSG_STREAM_OPEN, p->stream->id)->stream.trunk_id);
+    assert_int_equal(last(&a, MSG_STREAM_OPEN, p->stream->id)->stream.peers, 1);
+    assert_false(replicate_serves(b.r, s->open.group));
+
+    // b's own viewer of a's stream; a stands by for it.
+    make_live(&a, p);
+    await(b_sees_live, "demo");
+    struct session *v = post(&b, ROLE_PLAY, "demo", NULL, 0);
+    snprintf(viewer, sizeof(viewer), "%s", session_token(v));
+    assert_int_equal(v->open.group, REPLICATE_OWN);
+    give_keys(v);
+    pass(100);
+    assert_non_null(at(&a, viewer));
+    assert_int_equal(at(&a, viewer)->open.group, REPLICATE_PARTNER);
+
+    // The name is taken on both nodes.
+    struct session_reply reply;
+    session_create(b.set, ROLE_PUBLISH, "demo", offer(ROLE_PUBLISH), strlen(offer(ROLE_PUBLISH)),
+                   "192.0.2.9", &reply);
+    assert_int_equal(reply.status, 409);
+
+    // Over at one, over at the other, whichever is asked.
+    session_close(at(&a, viewer), END_DELETED);
+    await(b_has_not, viewer);
+    session_close(p, END_DELETED);
+    await(b_has_not, token);
+    pass(30);
+    assert_null(streams_find(b.set->streams, "demo"));
+}
+
+static void send_numbers(struct node *n, const struct session *s, uint64_t delta, uint64_t limit)
+{
+    struct msg_session_numbers m = {
+        .head = {.type = MSG_SESSION_NUMBERS, .length = sizeof(m), .id = s->id},
+        .numbers = {.delta = {delta}, .rtx_limit = {limit}, .numbered = 1}};
+    channel_send(&n->dp, 1, &m);
+}
+
+static bool b_knows_limit(void *token)
+{
+    return at(&b, token) != NULL && at(&b, token)->numbers.rtx_limit[0] == 5000;
+}
+
+static bool a_is_confirmed(void *token)
+{
+    const struct logged *l = last(&a, MSG_SESSION_ADOPT, at(&a, token)->id);
+    return l != NULL && l->adopt.numbers.rtx_limit[0] == 5000;
+}
+
+// A lease of numbers counts at home only once the partner has it.
+static void test_numbers_are_confirmed(void **state)
+{
+    char token[40];
+    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    give_keys(p);
+    make_live(&a, p);
+    await(b_sees_live, "demo");
+    struct session *v = post(&a, ROLE_PLAY, "demo", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(v));
+    give_keys(v);
+    await(b_has_keys, token);
+    assert_null(last(&a, MSG_SESSION_ADOPT, v->id));
+    send_numbers(&a, v, 77, 5000);
+    await(b_knows_limit, token);
+    await(a_is_confirmed, token);
+    pass(30);
+    const struct logged *adopted = last(&b, MSG_SESSION_ADOPT, at(&b, token)->id);
+    assert_int_equal(adopted->adopt.numbers.delta[0], 77);
+    assert_int_equal(adopted->adopt.numbers.rtx_limit[0], 5000);
+}
+
+static void take_over(struct node *n, uint32_t term)
+{
+    struct msg_group_state m = {.head = {.type = MSG_GROUP_STATE, .length = sizeof(m), .id = 2},
+                                .term = term,
+                                .role = GROUP_ACTIVE};
+    channel_send(&n->dp, 1, &m);
+}
+
+static bool b_holds_both(void *opaque)
+{
+    return group_held(b.r, 1) && group_held(b.r, 0) && (opaque != NULL || !group_held(a.r, 0));
+}
+
+static bool a_holds_its_own(void *opaque)
+{
+    return group_held(a.r, 0) && !group_held(b.r, 1);
+}
+
+static void test_takeover_and_failback(void **state)
+{
+    char token[40], why[200];
+    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(p));
+    give_keys(p);
+    await(b_has_keys, token);
+    uint32_t term = a.r->group[0].term;
+    take_over(&b, term + 1);
+    await(b_holds_both, NULL);
+    assert_int_equal(last(&a, MSG_GROUP, 1)->group.role, GROUP_STANDBY);
+    assert_int_equal(last(&a, MSG_GROUP, 1)->group.term, term + 1);
+    assert_false(replicate_serves(a.r, p->open.group));
+    assert_true(streams_find(a.set->streams, "demo")->remote);
+    assert_false(streams_find(b.set->streams, "demo")->remote);
+    assert_non_null(replicate_refusal(a.r)); // its address is the partner's now
+
+    // An ICE restart and the end of it are b's business; failback gives it all back.
+    assert_int_equal(replicate_failback(b.r, why, sizeof(why)), 0);
+    await(a_holds_its_own, NULL);
+    assert_int_equal(a.r->group[0].term, term + 2);
+    assert_ptr_equal(at(&a, token), p);
+    assert_non_null(at(&b, token));
+    assert_int_equal(last(&b, MSG_GROUP, 2)->group.role, GROUP_STANDBY);
+    assert_null(replicate_refusal(a.r));
+}
+
+static void test_drain(void **state)
+{
+    char token[40], why[200];
+    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(p));
+    give_keys(p);
+    await(b_has_keys, token);
+    assert_int_equal(replicate_drain(a.r, why, sizeof(why)), 0);
+    await(b_holds_both, NULL);
+    struct session_reply reply;
+    session_create(a.set, ROLE_PLAY, "demo", offer(ROLE_PLAY), strlen(offer(ROLE_PLAY)),
+                   "192.0.2.9", &reply);
+    assert_true(reply.status == 503 || reply.status == 409);
+    assert_int_equal(replicate_failback(a.r, why, sizeof(why)), 0); // asks b for it
+    await(a_holds_its_own, NULL);
+}
+
+// A split: both hold a's group. The higher term stays when they meet again.
+static void test_split_brain(void **state)
+{
+    char token[40];
+    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(p));
+    give_keys(p);
+    await(b_has_keys, token);
+    uint32_t term = a.r->group[0].term;
+    replink_drop(a.r->link, "the test cuts the path");
+    take_over(&b, term + 1);
+    serve(&b);
+    void *either = &b;
+    await(b_holds_both, either);
+    await(connected, NULL);
+    await(b_holds_both, NULL);
+    assert_int_equal(a.r->group[0].term, term + 1);
+    assert_non_null(at(&a, token));
+    assert_non_null(at(&b, token));
+}
+
+// What changed while the path was cut is made up for, and what ended is swept.
+static void test_resynchronisation(void **state)
+{
+    char kept[40], ended[40], fresh[40];
+    struct session *p = post(&a, ROLE_PUBLISH, "one", NULL, 0);
+    struct session *q = post(&a, ROLE_PUBLISH, "two", NULL, 0);
+    snprintf(kept, sizeof(kept), "%s", session_token(p));
+    snprintf(ended, sizeof(ended), "%s", session_token(q));
+    give_keys(p);
+    give_keys(q);
+    await(b_has_keys, kept);
+    await(b_has_keys, ended);
+    replink_drop(a.r->link, "the test cuts the path");
+    session_close(q, END_DELETED);
+    struct session *f = post(&a, ROLE_PUBLISH, "three", NULL, 0);
+    snprintf(fresh, sizeof(fresh), "%s", session_token(f));
+    assert_non_null(at(&b, ended));
+    await(connected, NULL);
+    await(b_has, fresh);
+    await(b_has_not, ended);
+    pass(50);
+    assert_non_null(at(&b, kept));
+    assert_null(streams_find(b.set->streams, "two"));
+}
+
+// Our own process starts again: the partner is where the sessions go on.
+static void test_a_node_comes_back(void **state)
+{
+    char token[40];
+    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(p));
+    give_keys(p);
+    await(b_has_keys, token);
+    uint32_t term = a.r->group[0].term;
+    uint16_t port = replink_port(a.r->link);
+    a.config->parsed.partner.listen = address(1, port);
+    replicate_free(a.r);
+    sessions_free(a.set);
+    channel_close(&a.dp); // it is dead, too
+    take_over(&b, term + 1);
+    a.count = 0;
+    start_control(&a);
+    assert_false(group_held(a.r, 0));
+    assert_non_null(replicate_refusal(a.r)); // until it has heard the partner
+    char why[256];
+    assert_int_equal(channel_open(&a.dp, a.dir, why, sizeof(why)), 0);
+    await(connected, NULL);
+    await(b_holds_both, NULL);
+    assert_non_null(at(&a, token));
+    assert_true(streams_find(a.set->streams, "demo")->remote);
+}
+
+struct outcome {
+    int calls;
+    bool go_on;
+};
+
+static void on_awaited(void *opaque, bool go_on)
+{
+    struct outcome *o = opaque;
+    o->calls++;
+    o->go_on = go_on;
+}
+
+static bool called(void *opaque)
+{
+    return ((struct outcome *)opaque)->calls > 0;
+}
+
+static void test_an_answer_waits(void **state)
+{
+    struct outcome o = {0};
+    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    assert_true(session_await(p, on_awaited, &o));
+    await(called, &o);
+    assert_int_equal(o.calls, 1);
+    assert_true(o.go_on);
+    assert_int_equal(a.r->counts.unconfirmed, 0);
+
+    // The connection goes: no more waiting, and with strict the session must not be used.
+    o = (struct outcome){0};
+    a.config->protection.strict = true;
+    p = post(&a, ROLE_PUBLISH, "other", NULL, 0);
+    assert_true(session_await(p, on_awaited, &o));
+    replink_drop(a.r->link, "the test cuts the path");
+    assert_int_equal(o.calls, 1);
+    assert_false(o.go_on);
+    assert_int_equal(a.r->counts.unconfirmed, 1);
+    assert_non_null(replicate_refusal(a.r));
+    o = (struct outcome){0};
+    a.config->protection.strict = false;
+    assert_false(session_await(p, on_awaited, &o)); // nothing to wait for
+}
+
+// Sessions that a node stands by for take room like its own.
+static void test_a_full_partner(void **state)
+{
+    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    give_keys(p);
+    make_live(&a, p);
+    await(b_sees_live, "demo");
+    for (int i = 0; i < SLOTS - 1; i++)
+        post(&b, ROLE_PLAY, "demo", NULL, 0);
+    pass(50);
+    struct session_reply reply;
+    session_create(a.set, ROLE_PLAY, "demo", offer(ROLE_PLAY), strlen(offer(ROLE_PLAY)),
+                   "192.0.2.9", &reply);
+    assert_int_equal(reply.status, 503); // a is full, too: it stands by for b's
+    free(reply.body);
+    assert_int_equal(b.r->counts.refused, 0);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_dataplanes_learn_of_each_other),
+        TEST(test_keys_are_fresh_for_a_new_dataplane),
+        TEST(test_a_session_stands_by),
+        TEST(test_numbers_are_confirmed),
+        TEST(test_takeover_and_failback),
+        TEST(test_drain),
+        TEST(test_split_brain),
+        TEST(test_resynchronisation),
+        TEST(test_a_node_comes_back),
+        TEST(test_an_answer_waits),
+        TEST(test_a_full_partner),
+    };
+    log_level(LEVEL_ERROR);
+    return cmocka_run_group_tests(tests, make_certificates, remove_certificates);
+}
