@@ -118,7 +118,8 @@ void report_steps(FILE *out, const struct bees_result *result)
           out);
     for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
         const struct hist *hist = &result->hist[steps[i].distribution];
-        if (hist->count == 0)
+        bool receiving = i >= 3; // a publisher is done when it has keys
+        if (hist->count == 0 || (receiving && report_publishes(result)))
             continue;
         fprintf(out, "<tr><th>%s<small>%s</small></th><td class='wide thin'>", steps[i].label,
                 steps[i].help);
