@@ -68,7 +68,9 @@ static bool batch_room(struct worker *worker, struct batch *batch)
 
 static void batch_flush(struct worker *worker, struct batch *batch)
 {
+    worker_stage(worker, STAGE_seal);
     protect_seal(worker->protect, batch->job, batch->used);
+    worker_stage(worker, STAGE_finish);
     for (unsigned i = 0; i < batch->used; i++) {
         const struct sender *sender = batch->sender[i];
         const struct seal_job *job = &batch->job[i];
@@ -78,6 +80,7 @@ static void batch_flush(struct worker *worker, struct batch *batch)
         worker_send(worker, batch->mbuf[i]);
     }
     batch->room = batch->used = 0;
+    worker_stage(worker, STAGE_headers);
 }
 
 static void batch_end(struct worker *worker, struct batch *batch)
@@ -208,6 +211,7 @@ unsigned fanout_run(struct worker *worker, const struct fan_group *groups, unsig
     struct batch batch = {.room = 0};
     struct ahead ahead = {.group = groups, .end = groups + count};
     unsigned sealed = 0;
+    worker_stage(worker, STAGE_headers);
     for (unsigned i = 0; i < AHEAD; i++)
         look_ahead(&ahead, worker->tables.senders);
     for (const struct fan_group *group = groups; group < groups + count; group++) {

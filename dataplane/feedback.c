@@ -106,10 +106,12 @@ static void resend(struct worker *worker, struct session *session, uint8_t numbe
     }
     bool rtx =
         sub->rtx_ssrc && sub->rtx_pt != MSG_NO_PT && failover_lease_rtx(worker, session, number);
+    worker_stage(worker, STAGE_resend);
     if (fanout_resend(worker, track, tables_sender(&worker->tables, session), sub, packet, rtx)) {
         session->resent++;
         worker_count(worker, COUNT_nack_answered, 1);
     }
+    worker_stage(worker, STAGE_feedback);
 }
 
 // The viewer's track that sends this SSRC; its stream track in `*track`.

@@ -93,14 +93,24 @@ void telemetry_worker(struct worker *worker)
     stats->tx_size = worker->pools.tx->size;
     stats->cache_free = rte_mempool_avail_count(worker->pools.cache);
     stats->cache_size = worker->pools.cache->size;
-    uint32_t seen = 0;
+    stats->frames_waiting = worker->frames_waiting;
+    stats->media_waiting = worker->media_waiting;
+    stats->mailbox_size = MAILBOX_SIZE;
+    worker->frames_waiting = worker->media_waiting = 0;
+    uint32_t seen = 0, packets = 0, size = 0;
     for (uint32_t i = 0; i < worker->tables.max_streams && seen < worker->tables.stream_count;
          i++) {
         const struct stream *stream = worker->tables.streams[i];
         if (!stream)
             continue;
         seen++;
+        for (int t = 0; t < stream->tracks; t++) {
+            packets += stream->track[t].ring.used;
+            size += stream->track[t].ring.mask + 1;
+        }
         if (stream->source_worker == worker->id)
             stream_stats(worker, stream);
     }
+    stats->ring_packets = packets;
+    stats->ring_size = size;
 }

@@ -34,6 +34,7 @@ static uint64_t clock_ns(void)
 void worker_flush(struct worker *worker)
 {
     uint16_t sent = 0;
+    enum stage before = worker_stage(worker, STAGE_port_tx);
     for (int i = 0; i < SEND_RETRIES && sent < worker->tx_count; i++)
         sent += rte_eth_tx_burst(worker->dp->port.id, (uint16_t)worker->id, worker->tx + sent,
                                  worker->tx_count - sent);
@@ -42,6 +43,7 @@ void worker_flush(struct worker *worker)
         rte_pktmbuf_free_bulk(worker->tx + sent, worker->tx_count - sent);
     }
     worker->tx_count = 0;
+    worker_stage(worker, before);
 }
 
 void worker_send(struct worker *worker, struct rte_mbuf *m)
@@ -185,12 +187,14 @@ static void take_media(struct worker *worker, struct session *session, const uin
 {
     uint64_t heard = session->heard_ns;
     if (parsed->class == CLASS_RTCP) {
+        worker_stage(worker, STAGE_feedback);
         feedback_rtcp(worker, session, payload, parsed->length);
     } else if (session->state != SESSION_KEYED) {
         worker_drop(worker, DROP_rtp_no_keys);
     } else if (session->role != ROLE_PUBLISH) {
         worker_drop(worker, DROP_rtp_from_viewer);
     } else {
+        worker_stage(worker, STAGE_open);
         struct rte_mbuf *m = ingest_rtp(worker, session, payload, parsed->length);
         if (m) {
             const struct stream *stream = tables_stream(&worker->tables, session->stream);
@@ -208,6 +212,7 @@ static void take_media(struct worker *worker, struct session *session, const uin
 static bool take_trunk(struct worker *worker, const uint8_t *payload, const struct parsed *parsed)
 {
     struct rte_mbuf *m;
+    worker_stage(worker, STAGE_open);
     if (!trunk_input(worker, payload, parsed, &m))
         return false;
     if (m) {
@@ -280,6 +285,7 @@ static void handle_frame(struct worker *worker, struct rte_mbuf *m)
 {
     struct parsed parsed;
     bool taken = false;
+    worker_stage(worker, STAGE_parse);
     uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
     enum drop why = m->nb_segs == 1 ? parse_frame(frame, rte_pktmbuf_data_len(m),
                                                   worker->dp->config->vlan, &parsed)
@@ -296,6 +302,7 @@ static void handle_frame(struct worker *worker, struct rte_mbuf *m)
         struct session *session;
         switch (parsed.class) {
         case CLASS_STUN:
+            worker_stage(worker, STAGE_stun);
             ice_input(worker, frame, &parsed);
             break;
         case CLASS_DTLS:
@@ -317,6 +324,13 @@ static void handle_frame(struct worker *worker, struct rte_mbuf *m)
         rte_pktmbuf_free(m);
 }
 
+static void note_depth(uint32_t *most, const struct rte_ring *ring)
+{
+    uint32_t depth = rte_ring_count(ring);
+    if (depth > *most)
+        *most = depth;
+}
+
 static unsigned take_mail(struct worker *worker)
 {
     unsigned total = 0;
@@ -324,12 +338,15 @@ static unsigned take_mail(struct worker *worker)
     for (uint32_t from = 0; from < worker->dp->workers; from++) {
         if (from == worker->id)
             continue;
+        note_depth(&worker->frames_waiting, worker->frames_from[from]);
+        note_depth(&worker->media_waiting, worker->media_from[from]);
         unsigned n =
             rte_ring_sc_dequeue_burst(worker->frames_from[from], (void **)mail, BURST, NULL);
         for (unsigned i = 0; i < n; i++)
             handle_frame(worker, mail[i]);
         total += n;
         n = rte_ring_sc_dequeue_burst(worker->media_from[from], (void **)mail, BURST, NULL);
+        worker_stage(worker, STAGE_open);
         for (unsigned i = 0; i < n; i++) {
             if (!ingest_shared(worker, mail[i]))
                 continue;
@@ -343,7 +360,13 @@ static unsigned take_mail(struct worker *worker)
 static unsigned receive(struct worker *worker)
 {
     struct rte_mbuf *burst[BURST];
+    worker->stage = STAGE_port_rx;
+    if (worker->staged)
+        worker->stage_tsc = rte_rdtsc();
     uint16_t n = rte_eth_rx_burst(worker->dp->port.id, (uint16_t)worker->id, burst, BURST);
+    // Polling in vain is no packet's cost.
+    if (n == 0 && worker->staged)
+        worker->stage_tsc = rte_rdtsc();
     for (uint16_t i = 0; i < n; i++)
         rte_prefetch0(rte_pktmbuf_mtod(burst[i], void *));
     for (uint16_t i = 0; i < n; i++) {
@@ -431,6 +454,7 @@ static void housekeep(struct worker *worker)
 {
     if (worker->now_ns - worker->sweep_ns >= SWEEP_NS) {
         worker->sweep_ns = worker->now_ns;
+        worker->staged = worker->now_ns < channel_stages_until(worker->dp->channel);
         __atomic_store_n(&worker->stats->progress_ns, worker->now_ns, __ATOMIC_RELAXED);
         sweep(worker);
     }
@@ -450,10 +474,14 @@ bool worker_turn(struct worker *worker)
     unsigned work = receive(worker);
     work += take_mail(worker);
     fan_out_waiting(worker);
+    worker_stage(worker, STAGE_control);
     work += control_poll(worker, CONTROL_BUDGET);
+    worker_stage(worker, STAGE_housekeeping);
     housekeep(worker);
+    worker_stage(worker, STAGE_port_tx);
     if (worker->tx_count)
         worker_flush(worker);
+    worker_stage(worker, STAGE_port_tx);
     return work != 0;
 }
 
@@ -477,6 +505,9 @@ int worker_run(void *argument)
         if (adaptive && idle > IDLE_TURNS) {
             struct timespec t = {.tv_nsec = IDLE_SLEEP_US * 1000};
             nanosleep(&t, NULL);
+            tsc = rte_rdtsc();
+            worker_count(worker, COUNT_cycles_idle, tsc - worker->now_tsc);
+            worker->now_tsc = tsc;
         }
     }
     return 0;

@@ -10,6 +10,7 @@
 #include "bytes.h"
 #include "neigh.h"
 #include "tables.h"
+#include <rte_cycles.h>
 #include <rte_ring.h>
 #include <stdatomic.h>
 
@@ -73,6 +74,9 @@ struct worker {
     struct stats_worker *stats;
     uint64_t now_ns; // CLOCK_MONOTONIC at the start of this turn
     uint64_t now_tsc;
+    bool staged;      // cycles per stage are counted
+    enum stage stage; // that this worker is in
+    uint64_t stage_tsc;
 
     struct rte_mbuf *tx[TX_BATCH];
     uint16_t tx_count;
@@ -98,6 +102,7 @@ struct worker {
     double nack_tokens; // packets that this worker may resend now
     uint64_t nack_tokens_ns;
     uint64_t stats_ns;
+    uint32_t frames_waiting, media_waiting; // see stats.h
 };
 
 // Prepares a worker on the calling thread's behalf; its pools and port exist. 0 or negative errno
@@ -125,6 +130,19 @@ static inline void worker_drop(struct worker *worker, enum drop reason)
 static inline void worker_count(struct worker *worker, enum count what, uint64_t n)
 {
     worker->stats->count[what] += n;
+}
+
+// Enters a stage; the cycles since the last change were the stage's before, which is returned.
+static inline enum stage worker_stage(struct worker *worker, enum stage stage)
+{
+    enum stage before = worker->stage;
+    worker->stage = stage;
+    if (worker->staged) {
+        uint64_t now = rte_rdtsc();
+        worker->stats->stage_cycles[before] += now - worker->stage_tsc;
+        worker->stage_tsc = now;
+    }
+    return before;
 }
 
 // Sends `length` bytes of payload to the session's current path. 0, -ENOTCONN (no path yet) or

@@ -83,6 +83,7 @@ struct abi_side {
     uint32_t version;                               // ABI_VERSION this side was built with
     uint32_t ready;                                 // 1: does its work
     uint32_t mode;                                  // enum abi_mode, controlplane side only
+    uint64_t stages_until_ns; // count cycles per stage until then, controlplane side only
 };
 
 enum abi_mode { ABI_MODE_NORMAL = 0, ABI_MODE_CLOSED, ABI_MODE_DRAIN };

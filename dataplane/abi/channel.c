@@ -231,3 +231,13 @@ enum abi_mode channel_mode(const struct channel *channel)
 {
     return (enum abi_mode)CHANNEL_LOAD(channel->file->side[CHANNEL_CONTROLPLANE].side.mode);
 }
+
+void channel_ask_stages(struct channel *channel, uint64_t until_ns)
+{
+    CHANNEL_STORE(channel->file->side[CHANNEL_CONTROLPLANE].side.stages_until_ns, until_ns);
+}
+
+uint64_t channel_stages_until(const struct channel *channel)
+{
+    return CHANNEL_LOAD(channel->file->side[CHANNEL_CONTROLPLANE].side.stages_until_ns);
+}

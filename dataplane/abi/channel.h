@@ -93,5 +93,8 @@ uint32_t channel_peer_pid(const struct channel *channel);
 uint64_t channel_peer_epoch(const struct channel *channel);         // a load, for before each send
 void channel_set_mode(struct channel *channel, enum abi_mode mode); // controlplane
 enum abi_mode channel_mode(const struct channel *channel);
+// Has the workers count the cycles of each of their stages until then (CLOCK_MONOTONIC).
+void channel_ask_stages(struct channel *channel, uint64_t until_ns); // controlplane
+uint64_t channel_stages_until(const struct channel *channel);
 
 #endif

@@ -91,14 +91,40 @@ enum count {
         COUNTS
 };
 
+// X(name, count, help) The stages of a worker's turn, and what to divide their cycles by.
+#define STAGE_LIST(X)                                                                              \
+    X(port_rx, rx_packets, "taking frames from the port")                                          \
+    X(parse, rx_packets, "headers, and whose packet it is")                                        \
+    X(stun, stun_checks, "connectivity checks and their answers")                                  \
+    X(open, rtp_in, "opening publishers' packets, rings, handing them to other workers")           \
+    X(feedback, rtcp_in, "RTCP from clients")                                                      \
+    X(resend, nack_answered, "packets sent again")                                                 \
+    X(headers, rtp_out, "headers of viewers' packets")                                             \
+    X(seal, rtp_out, "SRTP of viewers' packets")                                                   \
+    X(finish, rtp_out, "lengths and checksums of viewers' packets")                                \
+    X(port_tx, tx_packets, "giving frames to the port")                                            \
+    X(control, messages, "messages of the control plane")                                          \
+    X(housekeeping, loops, "timers, reports and counters")
+
+enum stage {
+#define X(name, count, help) STAGE_##name,
+    STAGE_LIST(X)
+#undef X
+        STAGES
+};
+
 // Worker w's block. dataplane worker: wo; everyone else: ro.
 struct stats_worker {
     _Alignas(ABI_CACHE_LINE) uint64_t count[COUNTS];
     uint64_t drop[DROPS];
-    uint64_t progress_ns; // CLOCK_MONOTONIC of the last turn, stored at least every 10 ms
-    uint64_t tsc_hz;      // of the cycle counters
+    uint64_t stage_cycles[STAGES]; // while somebody asks for them, see channel_ask_stages
+    uint64_t progress_ns;          // CLOCK_MONOTONIC of the last turn, stored at least every 10 ms
+    uint64_t tsc_hz;               // of the cycle counters
     uint32_t sessions, streams;
     uint32_t rx_free, rx_size, tx_free, tx_size, cache_free, cache_size; // mbufs
+    uint32_t frames_waiting, media_waiting; // most that one mailbox held in the last 200 ms
+    uint32_t mailbox_size;
+    uint32_t ring_packets, ring_size; // of all streams' packet rings on this worker
 };
 
 // The port's block. dataplane main core: wo; everyone else: ro.
