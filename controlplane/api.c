@@ -121,6 +121,8 @@ static void take_sample(struct api *api, uint64_t now_ns, struct sample *sample)
             sample->count[w][i] = API_LOAD(worker->count[i]);
         for (int i = 0; i < DROPS; i++)
             sample->drop[w][i] = API_LOAD(worker->drop[i]);
+        for (int i = 0; i < STAGES; i++)
+            sample->stage[w][i] = API_LOAD(worker->stage_cycles[i]);
     }
     sample->rx_packets = API_LOAD(port->rx_packets);
     sample->rx_bytes = API_LOAD(port->rx_bytes);

@@ -46,7 +46,11 @@ json_t *api_streams(struct api *api, uint64_t now_ns); // {"streams":[…]}, by 
 // API_SESSIONS_MAX "left_out" says how many more there are.
 json_t *api_sessions(struct api *api, const char *stream, uint64_t now_ns);
 json_t *api_workers(struct api *api, uint64_t now_ns); // {"workers":[…]}
-json_t *api_ports(struct api *api, uint64_t now_ns);   // {"ports":[…]}
+// {"stages":[…]}, in the order of a worker's turn, all workers together. Asking has the workers
+// count for API_STAGES_NS, so the first answer after a pause is empty.
+#define API_STAGES_NS (10 * API_SAMPLE_NS)
+json_t *api_stages(struct api *api, uint64_t now_ns);
+json_t *api_ports(struct api *api, uint64_t now_ns);  // {"ports":[…]}
 json_t *api_drops(struct api *api, uint64_t now_ns);  // {"drops":[…]}, all reasons, largest first
 json_t *api_peers(struct api *api, uint64_t now_ns);  // {"peers":[…]}: our dataplane, the partner
 json_t *api_groups(struct api *api, uint64_t now_ns); // {"groups":[…]}, empty without a partner

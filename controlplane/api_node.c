@@ -31,7 +31,7 @@ static json_t *worker_object(struct api *api, uint32_t w, bool alive, uint64_t n
         dropped += API_LOAD(stats->drop[i]);
     return json_pack(
         "{s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:I,"
-        " s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
+        " s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:o}",
         "worker", (json_int_t)w, "state", worker_state(stats, alive, now_ns), "progress_age_ms",
         (json_int_t)api_age_ms(API_LOAD(stats->progress_ns), now_ns), "sessions",
         (json_int_t)API_LOAD(stats->sessions), "streams", (json_int_t)API_LOAD(stats->streams),
@@ -45,7 +45,12 @@ static json_t *worker_object(struct api *api, uint32_t w, bool alive, uint64_t n
         (json_int_t)API_LOAD(stats->rx_size), "tx_free", (json_int_t)API_LOAD(stats->tx_free),
         "tx_size", (json_int_t)API_LOAD(stats->tx_size), "cache_free",
         (json_int_t)API_LOAD(stats->cache_free), "cache_size",
-        (json_int_t)API_LOAD(stats->cache_size), "counts", counts);
+        (json_int_t)API_LOAD(stats->cache_size), "idle_percent",
+        busy + idle == 0 ? 0.0 : 100.0 * (double)idle / (double)(busy + idle), "frames_waiting",
+        (json_int_t)API_LOAD(stats->frames_waiting), "media_waiting",
+        (json_int_t)API_LOAD(stats->media_waiting), "ring_packets",
+        (json_int_t)API_LOAD(stats->ring_packets), "ring_size",
+        (json_int_t)API_LOAD(stats->ring_size), "counts", counts);
 }
 
 static bool dataplane_alive(struct api *api, uint64_t now_ns)
@@ -64,6 +69,40 @@ json_t *api_workers(struct api *api, uint64_t now_ns)
     for (uint32_t w = 0; w < api_worker_count(api); w++)
         json_array_append_new(list, worker_object(api, w, alive, now_ns));
     return api_listed("workers", list);
+}
+
+static const struct {
+    const char *name, *help;
+    enum count per;
+} stage_names[STAGES] = {
+#define X(name, count, help) [STAGE_##name] = {#name, help, COUNT_##count},
+    STAGE_LIST(X)
+#undef X
+};
+
+json_t *api_stages(struct api *api, uint64_t now_ns)
+{
+    uint64_t cycles[STAGES] = {0}, packets[STAGES] = {0}, total = 0;
+    json_t *list = json_array();
+    channel_ask_stages(api->channel, now_ns + API_STAGES_NS);
+    api_sample(api, now_ns);
+    for (uint32_t w = 0; w < api_worker_count(api); w++)
+        for (int i = 0; i < STAGES; i++) {
+            cycles[i] += api_rate(api, api->before.stage[w][i], api->last.stage[w][i]);
+            packets[i] += api_count_rate(api, w, stage_names[i].per);
+        }
+    for (int i = 0; i < STAGES; i++)
+        total += cycles[i];
+    for (int i = 0; i < STAGES; i++)
+        json_array_append_new(
+            list,
+            json_pack("{s:s, s:I, s:I, s:I, s:f, s:s, s:s}", "stage", stage_names[i].name,
+                      "cycles_rate", (json_int_t)cycles[i], "packets_rate", (json_int_t)packets[i],
+                      "cycles_per_packet",
+                      (json_int_t)(packets[i] == 0 ? 0 : cycles[i] / packets[i]), "share_percent",
+                      total == 0 ? 0.0 : 100.0 * (double)cycles[i] / (double)total, "per",
+                      api_count_names[stage_names[i].per].name, "help", stage_names[i].help));
+    return api_listed("stages", list);
 }
 
 json_t *api_ports(struct api *api, uint64_t now_ns)

@@ -9,6 +9,7 @@ struct sample {
     uint64_t at_ns;
     uint64_t count[ABI_MAX_WORKERS][COUNTS];
     uint64_t drop[ABI_MAX_WORKERS][DROPS];
+    uint64_t stage[ABI_MAX_WORKERS][STAGES];
     uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes; // of the port
 };
 

@@ -31,6 +31,18 @@ static json_t *on_workers(struct api *api, const char *argument, uint64_t now_ns
     return api_workers(api, now_ns);
 }
 
+static json_t *on_stages(struct api *api, const char *argument, uint64_t now_ns)
+{
+    return api_stages(api, now_ns);
+}
+
+static json_t *on_top(struct api *api, const char *argument, uint64_t now_ns)
+{
+    return json_pack("{s:o, s:o, s:o, s:o}", "status", api_status(api, now_ns), "load",
+                     api_workers(api, now_ns), "cycles", api_stages(api, now_ns), "thrown_away",
+                     api_drops(api, now_ns));
+}
+
 static json_t *on_ports(struct api *api, const char *argument, uint64_t now_ns)
 {
     return api_ports(api, now_ns);
@@ -169,14 +181,32 @@ const struct command command_table[] = {
         .name = "show workers",
         .help = "load and buffers of each worker core",
         .handler = on_workers,
+        .columns = COLUMNS(
+            {"worker", "WORKER", "text"}, {"state", "STATE", "text"},
+            {"sessions", "SESSIONS", "count"}, {"streams", "STREAMS", "count"},
+            {"rx_packets_rate", "RX", "rate"}, {"tx_packets_rate", "TX", "rate"},
+            {"tx_bitrate", "TX RATE", "bitrate"}, {"idle_percent", "IDLE", "percent"},
+            {"cycles_per_packet", "CYC/PKT", "count"}, {"dropped", "DROPPED", "count"},
+            {"frames_waiting", "FRAMES WAIT", "count"}, {"media_waiting", "MEDIA WAIT", "count"},
+            {"ring_packets", "IN RINGS", "count"}, {"rx_free", "RX FREE", "count"},
+            {"tx_free", "TX FREE", "count"}, {"cache_free", "CACHE FREE", "count"}),
+    },
+    {
+        .name = "show stages",
+        .help = "cycles per packet of each stage; counted while somebody asks",
+        .handler = on_stages,
+        .columns = COLUMNS({"stage", "STAGE", "text"}, {"cycles_per_packet", "CYC/PKT", "count"},
+                           {"packets_rate", "PACKETS", "rate"},
+                           {"share_percent", "SHARE", "percent"}, {"help", "MEANING", "text"}),
+    },
+    {
+        .name = "top",
+        .help = "load, stages and drops, renewed every second until Ctrl-C",
+        .handler = on_top,
         .columns =
-            COLUMNS({"worker", "WORKER", "text"}, {"state", "STATE", "text"},
-                    {"sessions", "SESSIONS", "count"}, {"streams", "STREAMS", "count"},
-                    {"rx_packets_rate", "RX", "rate"}, {"tx_packets_rate", "TX", "rate"},
-                    {"tx_bitrate", "TX RATE", "bitrate"}, {"busy_percent", "BUSY", "percent"},
-                    {"cycles_per_packet", "CYC/PKT", "count"}, {"dropped", "DROPPED", "count"},
-                    {"rx_free", "RX FREE", "count"}, {"tx_free", "TX FREE", "count"},
-                    {"cache_free", "CACHE FREE", "count"}),
+            COLUMNS({"status.state", "state", "text"}, {"status.sessions", "sessions", "count"},
+                    {"status.rx_packets_rate", "receiving", "rate"},
+                    {"status.tx_packets_rate", "sending", "rate"}),
     },
     {
         .name = "show ports",

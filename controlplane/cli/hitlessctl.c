@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -164,6 +165,35 @@ static int run(const char *command)
     return status;
 }
 
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal)
+{
+    interrupted = signal;
+}
+
+// On a terminal once a second until Ctrl-C; elsewhere once.
+static int run_top(void)
+{
+    static const char *const views[] = {"status", "show workers", "show stages", "show drops"};
+    bool renew = isatty(STDOUT_FILENO);
+    int status = 0;
+    struct sigaction ours = {.sa_handler = on_interrupt}, theirs;
+    interrupted = 0;
+    sigaction(SIGINT, &ours, &theirs);
+    do {
+        if (renew)
+            fputs("\033[H\033[J", stdout);
+        for (size_t i = 0; status == 0 && i < sizeof(views) / sizeof(views[0]); i++) {
+            if (i > 0)
+                putchar('\n');
+            status = run(views[i]);
+        }
+    } while (renew && status == 0 && !interrupted && usleep(1000000) == 0 && !interrupted);
+    sigaction(SIGINT, &theirs, NULL);
+    return status;
+}
+
 static bool join(char *out, size_t size, char **words, int count)
 {
     size_t used = 0;
@@ -270,7 +300,9 @@ static int run_line(char *line, bool *end)
     line += strspn(line, " \t");
     line[strcspn(line, "\r\n")] = 0;
     *end = strcmp(line, "quit") == 0 || strcmp(line, "exit") == 0;
-    return *line == 0 || *line == '#' || *end ? 0 : run(line);
+    if (*line == 0 || *line == '#' || *end)
+        return 0;
+    return strcmp(line, "top") == 0 && !json_output ? run_top() : run(line);
 }
 
 static int run_input(void)
@@ -343,5 +375,5 @@ int main(int argc, char **argv)
         return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) ? run_prompt() : run_input();
     if (!join(command, sizeof(command), argv, argc))
         return complain("the command is too long");
-    return run(command);
+    return strcmp(command, "top") == 0 && !json_output ? run_top() : run(command);
 }

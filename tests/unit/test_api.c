@@ -128,6 +128,25 @@ static void rates_are_differences_of_samples(void **state)
     json_decref(o);
 }
 
+static void asking_for_stages_has_them_counted(void **state)
+{
+    struct fixture *f = *state;
+    struct stats_worker *worker = channel_worker_stats(&f->node.dp, 1);
+    assert_int_equal(channel_stages_until(&f->node.dp), 0);
+    json_decref(api_stages(f->api, S));
+    assert_int_equal(channel_stages_until(&f->node.dp), S + API_STAGES_NS);
+    worker->count[COUNT_rtp_out] = 1000;
+    worker->stage_cycles[STAGE_seal] = 300000;
+    worker->stage_cycles[STAGE_finish] = 100000;
+    json_t *o = api_stages(f->api, 2 * S);
+    const json_t *seal = row(o, "stages", STAGE_seal);
+    assert_string_equal(text(seal, "stage"), "seal");
+    assert_int_equal(number(seal, "cycles_per_packet"), 300);
+    assert_true(json_real_value(json_object_get(seal, "share_percent")) == 75.0);
+    assert_int_equal(number(row(o, "stages", STAGE_stun), "cycles_per_packet"), 0);
+    json_decref(o);
+}
+
 static void workers_tell_their_state(void **state)
 {
     struct fixture *f = *state;
@@ -315,6 +334,7 @@ int main(void)
         TEST(status_sums_up),
         TEST(status_follows_the_dataplane),
         TEST(rates_are_differences_of_samples),
+        TEST(asking_for_stages_has_them_counted),
         TEST(workers_tell_their_state),
         TEST(streams_come_by_name),
         TEST(sessions_are_sorted_and_keep_their_secret),

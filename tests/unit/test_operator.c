@@ -63,6 +63,8 @@ static const struct {
     {"{\"command\":\"show sessions\"}", "sessions"},
     {"{\"command\":\"show sessions demo\"}", "sessions"},
     {"{\"command\":\"show workers\"}", "workers"},
+    {"{\"command\":\"show stages\"}", "stages"},
+    {"{\"command\":\"top\"}", "load"},
     {"{\"command\":\"show ports\"}", "ports"},
     {"{\"command\":\"show drops\"}", "drops"},
     {"{\"command\":\"show peers\"}", "peers"},
