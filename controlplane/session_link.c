@@ -49,6 +49,15 @@ void session_tell_close(struct session *s)
     s->since_ms = s->set->now_ms() - (sent ? 0 : SESSION_CLOSE_AGAIN_MS);
 }
 
+static int tell_keys(struct session *s)
+{
+    struct msg_session_keys m = *s->keys;
+    m.again = s->keys_again;
+    int rc = session_send(s->set, 1 + s->worker, &m);
+    dtls_wipe(&m, sizeof(m));
+    return rc;
+}
+
 // Sends what is owed to the dataplane of one session. False when there was no room.
 static bool catch_up(struct session *s)
 {
@@ -64,7 +73,7 @@ static bool catch_up(struct session *s)
     }
     if (s->tell_ice)
         return false;
-    if (s->tell_keys && session_send(s->set, 1 + s->worker, s->keys) != 0)
+    if (s->tell_keys && tell_keys(s) != 0)
         return false;
     s->tell_keys = false;
     if (s->tell_adopt) {
@@ -267,6 +276,7 @@ static void repeat_all(struct sessions *set)
     for (s = TAILQ_FIRST(&set->open); s != NULL; s = TAILQ_NEXT(s, all)) {
         s->tell_open = s->tell_ice = true;
         s->tell_keys = s->keys->head.length > 0;
+        s->keys_again = served(s);
         s->tell_adopt = !served(s);
         s->since_ms = set->now_ms();
         count++;

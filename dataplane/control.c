@@ -53,6 +53,10 @@ static void session_keys(struct worker *worker, const struct msg_session_keys *k
     // A second set would restart the packet indexes under a key that may be the same.
     if (!session || session->state == SESSION_KEYED)
         return;
+    if (keys->again) {
+        tell_dead(worker, keys->head.id, DEAD_REFUSED_INVALID);
+        return;
+    }
     int rc = session->role == ROLE_PUBLISH
                  ? key_publisher(worker, session, keys)
                  : protect_tx_init(worker->protect, &tables_sender(&worker->tables, session)->tx,

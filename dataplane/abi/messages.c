@@ -101,6 +101,8 @@ static bool check_session_open(const struct msg_head *head)
 
 static bool check_session_keys(const struct msg_head *head)
 {
+    if (((const struct msg_session_keys *)head)->again > 1)
+        return false;
     uint16_t profile = ((const struct msg_session_keys *)head)->profile;
     return profile == PROFILE_AES128_CM_SHA1_80 || profile == PROFILE_AEAD_AES_128_GCM ||
            profile == PROFILE_AEAD_AES_256_GCM;

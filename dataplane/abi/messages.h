@@ -157,7 +157,9 @@ struct msg_session_open {
 
 struct msg_session_keys {
     struct msg_head head;
-    uint16_t profile;            // enum srtp_profile
+    uint16_t profile; // enum srtp_profile
+    uint8_t again;    // 1: said before; a session without keys has then lost its numbers, too, and
+    uint8_t pad;      // would start over with keys that were used
     uint8_t local[MSG_KEY_MAX];  // master key, then master salt, of what we send
     uint8_t remote[MSG_KEY_MAX]; // the same of what we receive
 };
