@@ -35,9 +35,9 @@ static void make_plan(struct plan *plan, const struct track *track, struct rte_m
     if (rtp_parse_header(packet, plan->meta->header, &view) || !view.ext_profile)
         return;
     uint8_t kind_of[16] = {0}; // publisher's id -> kind + 1
-    for (uint8_t kind = 0; kind < HDREXTS; kind++)
+    for (unsigned kind = 0; kind < HDREXTS; kind++)
         if (track->config.hdrext[kind])
-            kind_of[track->config.hdrext[kind] & 15] = kind + 1;
+            kind_of[track->config.hdrext[kind] & 15] = (uint8_t)(kind + 1);
     for (unsigned map = 0; map < TRACK_MAPS; map++) {
         if (!track->maps[map].users)
             continue;
