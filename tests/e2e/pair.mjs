@@ -1,0 +1,134 @@
+// A pair of nodes, a and b, with browsers: a planned move, the death of a node, its return. `pair`
+// has started the nodes; HL_READY is their ready object.
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { launch } from './browser.mjs';
+import { sleep, until } from './node.mjs';
+import { watchOthers } from './load.mjs';
+import { finish, note, ok } from './tap.mjs';
+import { measure, publish, watch } from './watch.mjs';
+
+const run = promisify(execFile);
+const [a, b] = JSON.parse(process.env.HL_READY).nodes;
+const FROZEN_S = 0.3; // of a viewer while a node dies, its detection included
+const stream = 'e2e-pair';
+
+async function ctl(node, ...command) {
+  const { stdout } = await run(process.env.HL_CTL, ['-s', node.control, '-j', ...command]);
+  return JSON.parse(stdout);
+}
+
+/** Whether `node` serves the sessions that began at `home`. */
+async function serves(node, home) {
+  try {
+    const { groups } = await ctl(node, 'show', 'groups');
+    return groups.some((group) => group.home === home.name && group.role === 'active');
+  } catch {
+    return false; // its control plane is away
+  }
+}
+
+async function connected(node) {
+  try {
+    const { peers } = await ctl(node, 'show', 'peers');
+    return peers.some(({ kind, state, bfd }) => kind === 'partner' && state === 'connected' && bfd === 'up');
+  } catch {
+    return false;
+  }
+}
+
+async function sessions(node) {
+  return (await ctl(node, 'show', 'sessions', stream)).sessions;
+}
+
+/** Notes every state that the page's connection goes through from now on. */
+const mark = (page) => page.evaluate(() => {
+  const { pc } = globalThis.hitless.link;
+  pc.marked = [pc.iceConnectionState];
+  pc.addEventListener('iceconnectionstatechange', () => pc.marked.push(pc.iceConnectionState));
+});
+const states = (page) => page.evaluate(() => globalThis.hitless.link.pc?.marked ?? ['another connection']);
+
+async function unmoved(label, pages) {
+  for (const [i, page] of pages.entries()) {
+    const seen = await states(page);
+    ok(seen.every((state) => ['connected', 'completed'].includes(state)),
+      `${label}: page ${i + 1} stays connected`, seen.join(' '));
+  }
+}
+
+/** Everybody home: a serves its own again, and both are well. */
+async function home() {
+  await until('the nodes are connected', 30000, async () => (await connected(a)) && connected(b));
+  if (!(await serves(a, a))) await ctl(b, 'failback');
+  await until('a serves its own sessions', 10000, () => serves(a, a));
+}
+
+/** Measures; the result says what share of CPUs others used meanwhile. */
+async function measured(viewers, seconds, meanwhile) {
+  const others = watchOthers();
+  const seen = await measure(viewers, { seconds, meanwhile });
+  note(`others used ${others().toFixed(2)} CPUs meanwhile`);
+  return seen;
+}
+
+async function planned(label, order, done, { pages, viewers }) {
+  const seen = await measured(viewers, 6, async () => {
+    await sleep(1000);
+    await order();
+    await until(label, 4000, done);
+  });
+  for (const [i, { lost, packets, freezes }] of seen.viewers.entries()) {
+    ok(lost === 0 && packets > 0, `${label}: viewer ${i + 1} misses no packet`, `${lost} of ${packets}`);
+    ok(freezes === 0, `${label}: viewer ${i + 1} sees no freeze`, `${freezes}`);
+  }
+  await unmoved(label, pages);
+}
+
+async function killed({ pages, viewers }) {
+  const label = 'node killed';
+  const seen = await measured(viewers, 10, async () => {
+    await sleep(1000);
+    await ctl(a, 'kill-test', 'node');
+    await until('b takes over', 3000, () => serves(b, a));
+  });
+  for (const [i, { frozen, packets, lost, fps }] of seen.viewers.entries()) {
+    ok(frozen <= FROZEN_S, `${label}: viewer ${i + 1} is frozen for ${FROZEN_S} s at most`,
+      `${frozen.toFixed(2)} s, ${lost} of ${packets} lost, ${fps.toFixed(1)} fps`);
+    ok(packets > 100, `${label}: viewer ${i + 1} goes on`, `${packets} packets`);
+  }
+  await unmoved(label, pages);
+}
+
+const browser = await launch();
+let good = false;
+try {
+  await home();
+  const publisher = await publish(browser, { stream, codec: 'vp8', base: a.http });
+  await until('b knows the stream', 5000, async () =>
+    (await ctl(b, 'show', 'streams')).streams.some(({ name, live }) => name === stream && live));
+  const viewers = [
+    await watch(browser, { stream, base: a.http }),
+    await watch(browser, { stream, base: b.http }),
+  ];
+  const pages = [publisher, ...viewers];
+  await Promise.all(pages.map(mark));
+  const everyone = { pages, viewers };
+
+  const [here, there] = [await sessions(a), await sessions(b)];
+  ok(here.length === 3 && there.length === 3, 'both nodes know every session', `${here.length} and ${there.length}`);
+  ok(here.filter(({ protection }) => protection === 'active').length === 2
+    && there.filter(({ protection }) => protection === 'active').length === 1, 'each serves its own');
+
+  await planned('drain', () => ctl(a, 'drain'), () => serves(b, a), everyone);
+  await planned('failback', () => ctl(a, 'failback'), () => serves(a, a), everyone);
+  await killed(everyone);
+  note('a returns');
+  await until('a is back', 30000, async () => (await connected(a)) && connected(b));
+  await planned('failback after a death', () => ctl(b, 'failback'), () => serves(a, a), everyone);
+  good = true;
+} finally {
+  await browser.close();
+  good = finish() && good;
+}
+process.exit(good ? 0 : 1);
