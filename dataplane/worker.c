@@ -455,6 +455,7 @@ static void housekeep(struct worker *worker)
     if (worker->now_ns - worker->sweep_ns >= SWEEP_NS) {
         worker->sweep_ns = worker->now_ns;
         worker->staged = worker->now_ns < channel_stages_until(worker->dp->channel);
+        worker->stage_tsc = rte_rdtsc();
         __atomic_store_n(&worker->stats->progress_ns, worker->now_ns, __ATOMIC_RELAXED);
         sweep(worker);
     }

@@ -1,5 +1,6 @@
 #include "bench.h"
 #include <getopt.h>
+#include <inttypes.h>
 #include <rte_cycles.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +42,9 @@ static void set(struct bench_options *o, int option)
     case 'j':
         o->json = true;
         return;
+    case 'g':
+        o->stages = true;
+        return;
     case 'a':
         o->path = optarg;
         return;
@@ -76,17 +80,13 @@ static void set(struct bench_options *o, int option)
 
 void bench_parse(struct bench_options *options, int argc, char **argv)
 {
-    static const struct option longs[] = {{"json", no_argument, NULL, 'j'},
-                                          {"path", required_argument, NULL, 'a'},
-                                          {"profile", required_argument, NULL, 'p'},
-                                          {"payload", required_argument, NULL, 'l'},
-                                          {"subscribers", required_argument, NULL, 's'},
-                                          {"streams", required_argument, NULL, 't'},
-                                          {"burst", required_argument, NULL, 'b'},
-                                          {"workers", required_argument, NULL, 'w'},
-                                          {"sessions", required_argument, NULL, 'n'},
-                                          {"loss", required_argument, NULL, 'o'},
-                                          {0}};
+    static const struct option longs[] = {
+        {"json", no_argument, NULL, 'j'},          {"stages", no_argument, NULL, 'g'},
+        {"path", required_argument, NULL, 'a'},    {"profile", required_argument, NULL, 'p'},
+        {"payload", required_argument, NULL, 'l'}, {"subscribers", required_argument, NULL, 's'},
+        {"streams", required_argument, NULL, 't'}, {"burst", required_argument, NULL, 'b'},
+        {"workers", required_argument, NULL, 'w'}, {"sessions", required_argument, NULL, 'n'},
+        {"loss", required_argument, NULL, 'o'},    {0}};
     for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;)
         set(options, c);
 }
@@ -208,6 +208,36 @@ void bench_publish(struct bench_crowd *crowd, unsigned stream, unsigned count)
                                  crowd->options->payload - 10, wire);
         world_inject(world, from->worker, &from->addr,
                      (uint16_t)(world->config.media4.port + from->worker), wire, size);
+    }
+}
+
+void bench_stages_start(struct world *world)
+{
+    channel_ask_stages(&world->control, UINT64_MAX);
+    for (uint32_t w = 0; w < world->dp.workers; w++) {
+        memset(world->workers[w].stats->stage_cycles, 0,
+               sizeof(world->workers[w].stats->stage_cycles));
+        memset(world->workers[w].stats->count, 0, sizeof(world->workers[w].stats->count));
+    }
+}
+
+void bench_stages_print(const struct world *world)
+{
+    static const struct {
+        const char *name;
+        enum count per;
+    } stages[STAGES] = {
+#define X(name, count, help) [STAGE_##name] = {#name, COUNT_##count},
+        STAGE_LIST(X)
+#undef X
+    };
+    for (unsigned i = 0; i < STAGES; i++) {
+        uint64_t cycles = 0, count = bench_count(world, stages[i].per);
+        for (uint32_t w = 0; w < world->dp.workers; w++)
+            cycles += world->workers[w].stats->stage_cycles[i];
+        fprintf(stderr, "%-13s %8.0f cycles of %" PRIu64 ", %6.1f per packet sent\n",
+                stages[i].name, (double)cycles / (double)(count ? count : 1), count,
+                (double)cycles / (double)bench_count(world, COUNT_rtp_out));
     }
 }
 

@@ -18,7 +18,7 @@ struct bench_options {
     const char *path;
     unsigned payload, subscribers, streams, burst, workers, sessions;
     double loss; // 0..1; negative: not given
-    bool json;
+    bool json, stages;
 };
 
 // Reads the command line over the defaults in `options`; exits on a bad one. --payload counts RTP
@@ -58,6 +58,10 @@ uint64_t bench_stream_id(unsigned stream);
 
 // Puts `count` video packets of a stream on its worker's wire. The first ever is a key frame.
 void bench_publish(struct bench_crowd *crowd, unsigned stream, unsigned count);
+
+// Has the workers count the cycles of their stages; prints them, per packet of each stage.
+void bench_stages_start(struct world *world);
+void bench_stages_print(const struct world *world);
 
 // One turn of a worker at the world's time: the cycles it took.
 uint64_t bench_turn(struct world *world, unsigned worker);

@@ -98,10 +98,14 @@ static void run(struct bench_crowd *crowd)
         pair->ours = our_round(crowd);
         pair->bare = bare_round(cipher);
         pair->ratio = pair->bare / pair->ours;
+        if (i < 0 && o->stages)
+            bench_stages_start(&world);
     }
     qsort(pairs, ROUNDS, sizeof(*pairs), by_ratio);
     report(crowd, &pairs[ROUNDS / 2],
            bench_drop(&world, DROP_tx_full) + bench_drop(&world, DROP_no_mbuf));
+    if (o->stages)
+        bench_stages_print(&world);
     cipher_free(cipher);
 }
 
