@@ -43,14 +43,20 @@ _Static_assert(HEAD == 16 && MEDIA_HEAD == 32, "the record's layout is the wire'
 void trunk_set_peer(struct worker *worker, uint8_t number, const struct msg_peer *message)
 {
     struct peer *peer = &worker->peers[number];
-    explicit_bzero(peer, sizeof(*peer));
+    bool known = peer->present && message->present &&
+                 memcmp(peer->master, message->local, sizeof(peer->master)) == 0;
+    if (!known)
+        explicit_bzero(peer, sizeof(*peer));
     if (!message->present)
         return;
     peer->remote4 = message->remote4;
     peer->remote6 = message->remote6;
     peer->workers = message->workers;
+    if (known)
+        return;
+    // With fresh keys the indexes start over.
     peer->index = 1;
-    // Fresh keys come with each message, so indexes may start over.
+    memcpy(peer->master, message->local, sizeof(peer->master));
     peer->present =
         protect_tx_init(worker->protect, &peer->tx, PROFILE_AEAD_AES_128_GCM, message->local) ==
             0 &&

@@ -397,7 +397,8 @@ static void test_a_forged_partner_changes_nothing(void **state)
     uint64_t auth = node[0].workers[0].stats->drop[DROP_trunk_auth];
     uint64_t unknown = node[0].workers[0].stats->drop[DROP_bfd_unknown];
     uint64_t ttl = node[0].workers[0].stats->drop[DROP_bfd_ttl];
-    uint8_t packet[64] = {0x80, 127, 0, 1, 0, 0, 0, 0, 0x74, 0x72, 0, 0};
+    uint8_t packet[64] = {0x80, 127, 0x40, 1,    0, 0,
+                          0,    0,   0x74, 0x72, 0, 0}; // ahead of the real ones
     cut = true;
     world_inject(&node[0], 0, &node[1].config.media4, 7000, packet, sizeof(packet));
     struct abi_addr stranger = {.ip = {10, 9, 0, 77}, .port = 50000, .family = 4};
