@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define BFD_UNKNOWN 4           // the dataplane has not said yet
 #define STATE_MAGIC 0x68746772u // "htgr"
 
 // RUNTIME_DIR/groups: what a restarted control plane goes on from.
@@ -45,6 +46,7 @@ void groups_load(struct replicate *r)
 {
     struct group_state state = {0};
     bool ready;
+    r->bfd_state = BFD_UNKNOWN;
     r->group[0] = (struct held_group){.term = 1, .role = GROUP_STANDBY};
     r->group[1] = (struct held_group){.term = 1, .role = GROUP_STANDBY};
     snprintf(r->state_path, sizeof(r->state_path), "%s/groups", r->config->runtime_dir);
@@ -319,6 +321,8 @@ void replicate_message(struct replicate *r, const struct msg_head *head)
     if (head->type == MSG_PEER_STATE && head->id == 1) {
         static const char *const states[] = {"admin down", "down", "init", "up"};
         const struct msg_peer_state *m = (const void *)head;
+        if (r->bfd_state == m->state)
+            return;
         r->bfd_state = m->state;
         r->bfd_since_ms = uv_now(r->loop);
         r->bfd_diag = m->diag;
@@ -421,7 +425,7 @@ unsigned replicate_candidates(const struct replicate *r, uint32_t worker, struct
 static const char *state_name(uint32_t bfd_state)
 {
     static const char *const names[] = {"admin_down", "down", "init", "up"};
-    return bfd_state < 4 ? names[bfd_state] : "unknown";
+    return bfd_state < BFD_UNKNOWN ? names[bfd_state] : "unknown";
 }
 
 json_t *replicate_peers(struct replicate *r)

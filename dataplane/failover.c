@@ -113,8 +113,10 @@ static void watch_peer(struct worker *worker, uint8_t number, const struct msg_p
         return;
     }
     // New trunk keys alone must not look like a failure.
-    if (watch->present && memcmp(&config, &watch->bfd.config, sizeof(config)) == 0)
+    if (watch->present && memcmp(&config, &watch->bfd.config, sizeof(config)) == 0) {
+        tell_peer(worker, number, 0); // the control plane may have started anew
         return;
+    }
     watch->present = true;
     watch->multihop = message->multihop;
     watch->told = BFD_DOWN;
