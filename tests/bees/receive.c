@@ -61,7 +61,7 @@ static bool fill(struct receive *r, uint64_t seq, bool rtx, uint64_t now_ns)
         return false;
     }
     if (nack_remove(&r->nack, seq, &entry)) {
-        if (rtx || (r->ask && entry.tries > 0)) {
+        if (rtx || (r->ask && !r->rtx && entry.tries > 0)) {
             r->count->recovered++;
             hist_add(r->recovery, (now_ns - entry.noticed_ns) / 1000);
         } else {

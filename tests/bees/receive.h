@@ -19,6 +19,7 @@ struct receive {
     uint32_t ssrc;
     uint8_t codec;        // enum codec
     bool video, ask, pli; // ask, pli: the answer lets us send NACK, PLI
+    bool rtx;             // retransmissions come on a stream of their own
     uint32_t clock_rate;
     struct bees_counters *count; // the session's
     struct hist *recovery;       // the worker's

@@ -18,6 +18,7 @@
 #define GRACE_NS 3000000000ull    // for answers that are still to come at the end
 #define GOODBYE_NS 15000000000ull // for DELETEs at the end
 #define WAIT_MS 20
+#define CHURN_LAST_NS 1000000000ull // before the end nobody new joins
 
 struct run;
 
@@ -306,7 +307,11 @@ static bool may_begin(const struct run *run)
     const struct run_plan *plan = run->plan;
     if (run->stopping || run->begun >= RUN_SESSIONS_MAX)
         return false;
-    return plan->mode == MODE_CHURN ? run->lives < plan->sessions : run->begun < plan->sessions;
+    if (plan->mode != MODE_CHURN)
+        return run->begun < plan->sessions;
+    // Who would only be joining when the run ends would say nothing.
+    bool soon_over = run->end_ns && monotonic_ns() + CHURN_LAST_NS > run->end_ns;
+    return run->lives < plan->sessions && !soon_over;
 }
 
 static void begin_due(struct run *run, const struct offer *offer, uint64_t now_ns)
@@ -353,9 +358,9 @@ static bool is_over(struct run *run, uint64_t now_ns)
     uint32_t failures = run->begun - run->lives;
     if (run->successes > 0 || failures < HOPELESS)
         return false;
-    for (unsigned i = 0; i < run->workers; i++)
-        if (run->worker[i].open > 0)
-            return false;
+    for (uint32_t i = 0; i < run->lives; i++)
+        if (run->live[i]->with_worker)
+            return false; // it may connect yet
     fprintf(stderr, "hitless-bees: none of %u sessions connected: giving up\n", failures);
     return true;
 }

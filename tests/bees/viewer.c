@@ -33,7 +33,7 @@ struct viewer {
     uint64_t twcc_ns, feedback_ns;
     struct {
         uint8_t track, codec; // codec CODEC_NONE: not agreed
-        bool rtx;
+        bool rtx, repaired;   // is RTX; has RTX
         uint8_t feedback;
         uint32_t clock_rate;
     } pt[128];
@@ -56,6 +56,7 @@ int viewer_open(struct session *s, uint64_t now_ns)
                 v->pt[pt].track = t;
                 v->pt[pt].codec = format->codec;
                 v->pt[pt].rtx = rtx;
+                v->pt[pt].repaired = format->rtx_pt <= 127;
                 v->pt[pt].feedback = format->feedback;
                 v->pt[pt].clock_rate = format->clock_rate;
             }
@@ -97,6 +98,7 @@ static struct source *add(struct session *s, const struct protect_source *srtp, 
         .codec = v->pt[pt].codec,
         .video = s->answer.track[source->track].kind == KIND_VIDEO && s->sampled,
         .ask = (v->pt[pt].feedback & FB_NACK) != 0 && s->sampled,
+        .rtx = v->pt[pt].repaired,
         .pli = (v->pt[pt].feedback & FB_PLI) != 0,
         .clock_rate = v->pt[pt].clock_rate,
         .count = &s->result->count,
