@@ -67,8 +67,8 @@ static struct abi_addr loopback(uint16_t port)
 }
 
 // Opens an end named `node` that expects `partner` and dials `port` (0: only listens).
-static void open_end(struct end *end, const char *node, const char *partner, const char *file,
-                     uint16_t port)
+static void open_end_on(uv_loop_t *where, struct end *end, const char *node, const char *partner,
+                        const char *file, uint16_t port)
 {
     char why[256] = "";
     *end = (struct end){.workers = 1};
@@ -82,9 +82,15 @@ static void open_end(struct end *end, const char *node, const char *partner, con
                                     .ca = end->ca,
                                     .listen = loopback(0),
                                     .address = loopback(port)};
-    int rc = replink_new(&end->link, &loop, &config, &handlers, end, why, sizeof(why));
+    int rc = replink_new(&end->link, where, &config, &handlers, end, why, sizeof(why));
     if (rc != 0)
         fail_msg("%s", why);
+}
+
+static void open_end(struct end *end, const char *node, const char *partner, const char *file,
+                     uint16_t port)
+{
+    open_end_on(&loop, end, node, partner, file, port);
 }
 
 static int loop_open(void **state)
@@ -248,6 +254,27 @@ static void test_a_flood_is_refused(void **state)
     close_pair();
 }
 
+static bool both_up_on_two_loops(void *opaque)
+{
+    uv_run(opaque, UV_RUN_NOWAIT);
+    return a.up && b.up;
+}
+
+// A partner whose process hangs keeps its connection open and says nothing.
+static void test_a_stalled_partner_is_given_up(void **state)
+{
+    uv_loop_t other;
+    uv_loop_init(&other);
+    open_end(&a, "a", "b", "a", 0);
+    open_end_on(&other, &b, "b", "a", "b", replink_port(a.link));
+    assert_true(run_until(&loop, both_up_on_two_loops, &other, 5000));
+    assert_true(run_until(&loop, a_explains, "has stalled", 2 * REPLINK_SILENCE_MS));
+    assert_int_equal(a.downs, 1);
+    close_pair();
+    uv_run(&other, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&other), 0);
+}
+
 // A peer that connects and says nothing is not held for long, and does not keep the partner away.
 static void test_a_silent_stranger_holds_nobody_up(void **state)
 {
@@ -295,6 +322,7 @@ int main(void)
         TEST(test_a_handler_can_refuse),
         TEST(test_nonsense_is_refused),
         TEST(test_a_flood_is_refused),
+        TEST(test_a_stalled_partner_is_given_up),
         TEST(test_a_silent_stranger_holds_nobody_up),
         TEST(test_files_that_are_no_certificates),
     };
