@@ -116,12 +116,13 @@ int main(int argc, char **argv)
     struct bees_result *result = calloc(1, sizeof(*result));
     struct timeline *timeline = calloc(1, sizeof(*timeline));
     struct search *search = calloc(1, sizeof(*search));
-    if (result == NULL || timeline == NULL || search == NULL ||
-        curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-        return EXIT_FAILED;
-    catch_signals();
-    int status = run(&options, result, timeline, search);
-    curl_global_cleanup();
+    int status = EXIT_FAILED;
+    if (result != NULL && timeline != NULL && search != NULL &&
+        curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK) {
+        catch_signals();
+        status = run(&options, result, timeline, search);
+        curl_global_cleanup();
+    }
     free(result);
     free(timeline);
     free(search);

@@ -147,7 +147,7 @@ int net_open(int *family, uint16_t *port)
 
 int net_route(const struct abi_addr *remote, struct abi_addr *local)
 {
-    struct sockaddr_storage addr;
+    struct sockaddr_storage addr, own = {0};
     int family = remote->family == 6 ? AF_INET6 : AF_INET;
     struct abi_addr to = *remote;
     if (to.port == 0)
@@ -159,12 +159,12 @@ int net_route(const struct abi_addr *remote, struct abi_addr *local)
     int rc = 0;
     if (connect(fd, (struct sockaddr *)&addr, length) != 0)
         rc = -errno;
-    length = sizeof(addr);
-    if (rc == 0 && getsockname(fd, (struct sockaddr *)&addr, &length) != 0)
+    length = sizeof(own);
+    if (rc == 0 && getsockname(fd, (struct sockaddr *)&own, &length) != 0)
         rc = -errno;
     close(fd);
     if (rc == 0) {
-        net_from_sockaddr(local, (struct sockaddr *)&addr);
+        net_from_sockaddr(local, (struct sockaddr *)&own);
         local->port = 0;
     }
     return rc;

@@ -63,10 +63,10 @@ static void write_sources(struct sdp_writer *w, const struct offer_track *track)
     bool rtx = offer_codec(track->codec[0])->rtx_pt != MSG_NO_PT;
     sdp_line(w, "a=msid:bees %s", track->kind == KIND_AUDIO ? "a" : "v");
     if (track->layers > 1) {
-        for (int i = 0; i < track->layers; i++)
+        for (int i = 0; i < track->layers && i < OFFER_SIMULCAST; i++)
             sdp_line(w, "a=rid:%s send", offer_rids[i]);
         sdp_text(w, "a=simulcast:send %s", offer_rids[0]);
-        for (int i = 1; i < track->layers; i++)
+        for (int i = 1; i < track->layers && i < OFFER_SIMULCAST; i++)
             sdp_text(w, ";%s", offer_rids[i]);
         sdp_line(w, "%s", "");
         return;

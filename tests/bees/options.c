@@ -167,10 +167,11 @@ static int set_number(struct options *o, const struct spec *spec, const char *te
                 spec->kind == COUNT ? "a whole number" : "a number", spec->min, spec->max, text);
         return -EINVAL;
     }
+    uint32_t count = (uint32_t)value;
     if (spec->kind == COUNT)
-        *(uint32_t *)((char *)o + spec->offset) = (uint32_t)value;
+        memcpy((char *)o + spec->offset, &count, sizeof(count));
     else
-        *(double *)((char *)o + spec->offset) = value;
+        memcpy((char *)o + spec->offset, &value, sizeof(value));
     return 0;
 }
 

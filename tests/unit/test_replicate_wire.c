@@ -101,8 +101,8 @@ static void test_lengths(void **state)
     assert_int_equal(wire_length(f.bytes, sizeof(f)), -EBADMSG);
     f.head.length = WIRE_FRAME_MAX + 1;
     assert_int_equal(wire_length(f.bytes, sizeof(f)), -EBADMSG);
-    for (uint16_t type = 0; type <= WIRE_TYPES; type++) { // a head alone is only a PING or a REKEY
-        struct wire_head head = {.type = type, .length = sizeof(head)};
+    for (unsigned type = 0; type <= WIRE_TYPES; type++) { // a head alone is only a PING or a REKEY
+        struct wire_head head = {.type = (uint16_t)type, .length = sizeof(head)};
         assert_int_equal(wire_check(&head), type == WIRE_PING || type == WIRE_REKEY ? 0 : -EBADMSG);
     }
 }
