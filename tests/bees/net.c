@@ -107,7 +107,9 @@ void net_text(char text[NET_TEXT], const struct abi_addr *addr)
 
 static int bind_any(int fd, int family, uint16_t *port)
 {
-    struct sockaddr_storage any = {.ss_family = (sa_family_t)family};
+    struct sockaddr_storage any;
+    memset(&any, 0, sizeof(any)); // whole: of an initialiser the analyser sees but the first field
+    any.ss_family = (sa_family_t)family;
     socklen_t length = sizeof(any);
     int off = 0, size = RECEIVE_BUFFER;
     if (family == AF_INET6)
