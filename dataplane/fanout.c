@@ -2,11 +2,11 @@
 #include "failover.h"
 #include <rte_prefetch.h>
 
-#define BATCH 32          // packets sealed together
-#define PLANS 8           // packets of a track planned together
-#define EXTS_MAX 12       // header extensions per packet
-#define EXT_BLOCK_MAX 192 // bytes of header extensions that we carry along
-#define AHEAD BATCH       // viewers whose state is fetched in advance
+#define BATCH PROTECT_BURST // packets sealed together
+#define PLANS 8             // packets of a track planned together
+#define EXTS_MAX 12         // header extensions per packet
+#define EXT_BLOCK_MAX 192   // bytes of header extensions that we carry along
+#define AHEAD 32            // viewers whose state is fetched in advance
 
 // A packet and the extension blocks it gets, one per numbering in use among the track's viewers.
 struct plan {
@@ -23,6 +23,7 @@ struct batch {
     const struct sender *sender[BATCH];
     unsigned room; // mbufs allocated
     unsigned used;
+    unsigned left; // packets that may still come
 };
 
 static void make_plan(struct plan *plan, const struct track *track, struct rte_mbuf *m)
@@ -55,17 +56,6 @@ static void make_plan(struct plan *plan, const struct track *track, struct rte_m
     }
 }
 
-static bool batch_room(struct worker *worker, struct batch *batch)
-{
-    if (batch->used < batch->room)
-        return true;
-    if (rte_pktmbuf_alloc_bulk(worker->pools.tx, batch->mbuf, BATCH))
-        return false;
-    batch->room = BATCH;
-    batch->used = 0;
-    return true;
-}
-
 static void batch_flush(struct worker *worker, struct batch *batch)
 {
     worker_stage(worker, STAGE_seal);
@@ -88,6 +78,21 @@ static void batch_end(struct worker *worker, struct batch *batch)
     unsigned used = batch->used, room = batch->room;
     batch_flush(worker, batch);
     rte_pktmbuf_free_bulk(batch->mbuf + used, room - used);
+}
+
+// Sees to it that there is an mbuf for one more packet. When the pool runs low, fewer at a time.
+static bool batch_room(struct worker *worker, struct batch *batch)
+{
+    if (batch->used < batch->room)
+        return true;
+    for (unsigned n = RTE_MIN(batch->left, (unsigned)BATCH); n > 0; n /= 2) {
+        if (rte_pktmbuf_alloc_bulk(worker->pools.tx, batch->mbuf, n) == 0) {
+            batch->room = n;
+            batch->left -= n;
+            return true;
+        }
+    }
+    return false;
 }
 
 static inline size_t write_header(uint8_t *out, const struct plan *plan, const struct sub *sub,
@@ -180,7 +185,7 @@ static inline bool add_packet(struct worker *worker, struct batch *batch, const 
     sub->packets++;
     sub->bytes += length;
     sub->last_timestamp = meta->timestamp;
-    if (batch->used == BATCH)
+    if (batch->used == batch->room)
         batch_flush(worker, batch);
     return true;
 }
@@ -208,10 +213,13 @@ static unsigned fan_plans(struct worker *worker, struct track *track, const stru
 unsigned fanout_run(struct worker *worker, const struct fan_group *groups, unsigned count)
 {
     struct plan plans[PLANS];
-    struct batch batch = {.room = 0};
+    struct batch batch;
     struct ahead ahead = {.group = groups, .end = groups + count};
     unsigned sealed = 0;
     worker_stage(worker, STAGE_headers);
+    batch.room = batch.used = batch.left = 0;
+    for (unsigned i = 0; i < count; i++)
+        batch.left += groups[i].count * groups[i].track->viewer_count;
     for (unsigned i = 0; i < AHEAD; i++)
         look_ahead(&ahead, worker->tables.senders);
     for (const struct fan_group *group = groups; group < groups + count; group++) {
