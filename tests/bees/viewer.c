@@ -1,43 +1,14 @@
 // What a viewer does with the packets that it receives; see viewer.h.
-#include "viewer.h"
 #include "../../dataplane/bytes.h"
-#include "../../dataplane/twcc.h"
 #include "media.h"
 #include "net.h"
-#include "receive.h"
-#include "reuse.h"
+#include "viewer_private.h"
 #include "worker.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SOURCES 12 // SSRCs of one session; more are not listened to
-#define REPORT_NS 1000000000ull
-#define TWCC_NS 100000000ull
 #define LATENCY_MAX_NS 60000000000ull // more is another clock
-
-struct source {
-    struct protect_source srtp;
-    uint64_t highest; // extended number, when packets are not opened
-    uint8_t track;
-    bool rtx;
-    struct receive receive; // not of RTX
-    struct reuse reuse;
-};
-
-struct viewer {
-    uint8_t sources, last; // last: the one that the packet before came from
-    struct source *source[SOURCES];
-    struct source *primary[2];  // by track: the newest
-    struct twcc_receiver *twcc; // NULL: not agreed
-    uint64_t twcc_ns, feedback_ns;
-    struct {
-        uint8_t track, codec; // codec CODEC_NONE: not agreed
-        bool rtx, repaired;   // is RTX; has RTX
-        uint8_t feedback;
-        uint32_t clock_rate;
-    } pt[128];
-};
 
 int viewer_open(struct session *s, uint64_t now_ns)
 {
@@ -63,14 +34,14 @@ int viewer_open(struct session *s, uint64_t now_ns)
         }
         twcc |= track->twcc != 0;
     }
-    v->twcc_ns = now_ns + TWCC_NS;
+    v->twcc_ns = now_ns + VIEWER_TWCC_NS;
     v->feedback_ns = UINT64_MAX;
     v->twcc = twcc && s->sampled ? calloc(1, sizeof(*v->twcc)) : NULL;
     s->viewer = v;
     return twcc && s->sampled && v->twcc == NULL ? -ENOMEM : 0;
 }
 
-static struct source *find(struct viewer *v, uint32_t ssrc)
+struct source *viewer_find(struct viewer *v, uint32_t ssrc)
 {
     if (v->last < v->sources && v->source[v->last]->srtp.ssrc == ssrc)
         return v->source[v->last];
@@ -87,7 +58,7 @@ static struct source *find(struct viewer *v, uint32_t ssrc)
 static struct source *add(struct session *s, const struct protect_source *srtp, uint8_t pt)
 {
     struct viewer *v = s->viewer;
-    struct source *source = v->sources < SOURCES ? calloc(1, sizeof(*source)) : NULL;
+    struct source *source = v->sources < VIEWER_SOURCES ? calloc(1, sizeof(*source)) : NULL;
     if (source == NULL)
         return NULL;
     source->srtp = *srtp;
@@ -185,7 +156,7 @@ static struct source *open_packet(struct session *s, uint8_t *data, size_t *size
                                   uint8_t pt)
 {
     struct protect_source fresh = {.ssrc = ssrc};
-    struct source *source = find(s->viewer, ssrc);
+    struct source *source = viewer_find(s->viewer, ssrc);
     struct protect_source *srtp = source ? &source->srtp : &fresh;
     unsigned tag = protect_tag_len(s->rx.key.profile);
     if (*size < RTP_HEADER + tag) {
@@ -287,7 +258,7 @@ static void on_media(struct session *s, struct source *source, const struct rtp_
 static void on_header(struct session *s, const struct rtp_view *view, size_t whole, uint64_t now_ns)
 {
     struct protect_source named = {.ssrc = view->ssrc};
-    struct source *source = find(s->viewer, view->ssrc);
+    struct source *source = viewer_find(s->viewer, view->ssrc);
     if (source == NULL)
         source = add(s, &named, view->pt);
     if (source == NULL)
@@ -339,87 +310,6 @@ void viewer_packet(struct session *s, const struct abi_addr *from, uint8_t *data
     view.length = (uint16_t)whole; // what was on the wire
     note_twcc(s, source, &view, now_ns);
     on_media(s, source, &view, now_ns);
-}
-
-void viewer_rtcp(struct session *s, const struct rtcp_packet *packet, uint64_t now_ns)
-{
-    struct rtcp_sender sender;
-    if (!rtcp_read_sr(packet, &sender))
-        return;
-    struct source *source = find(s->viewer, sender.ssrc);
-    if (source == NULL)
-        return;
-    source->receive.sr_middle = rtcp_ntp_middle(sender.ntp);
-    source->receive.sr_ns = now_ns;
-}
-
-// A compound begins with a report, unless reduced size was agreed (RFC 5506).
-static size_t begin_feedback(const struct session *s, uint8_t *buf)
-{
-    return s->reduced_rtcp ? 0 : rtcp_write_rr(buf, SESSION_RTCP_MAX, 0, s->ssrc, NULL, 0);
-}
-
-static void send_feedback(struct session *s, uint64_t now_ns)
-{
-    uint8_t buf[SESSION_RTCP_MAX + PROTECT_RTCP_ROOM];
-    struct viewer *v = s->viewer;
-    size_t begin = begin_feedback(s, buf), length = begin;
-    uint64_t rtt = s->agent.connected ? s->agent.pair[s->agent.selected].rtt_ns : 0;
-    v->feedback_ns = UINT64_MAX;
-    for (uint8_t i = 0; i < v->sources; i++) {
-        struct receive *receive = &v->source[i]->receive;
-        if (v->source[i]->rtx || (receive->nack.count == 0 && !receive->want_key))
-            continue;
-        length = receive_feedback(receive, buf, SESSION_RTCP_MAX, length, s->ssrc, rtt, now_ns);
-        uint64_t next = receive_next(receive, now_ns);
-        v->feedback_ns = next < v->feedback_ns ? next : v->feedback_ns;
-    }
-    if (length > begin)
-        session_send_rtcp(s, buf, length);
-    if (v->feedback_ns <= now_ns) // more than fitted
-        v->feedback_ns = now_ns + 1000000;
-}
-
-static void send_twcc(struct session *s, uint64_t now_ns)
-{
-    struct viewer *v = s->viewer;
-    v->twcc_ns = now_ns + TWCC_NS;
-    for (int i = 0; v->twcc && twcc_pending(v->twcc) && i < 8; i++) {
-        uint8_t buf[SESSION_RTCP_MAX + PROTECT_RTCP_ROOM];
-        uint32_t media = v->sources ? v->source[0]->srtp.ssrc : 0;
-        size_t length =
-            twcc_write(v->twcc, buf, SESSION_RTCP_MAX, begin_feedback(s, buf), s->ssrc, media);
-        if (length == 0)
-            return;
-        session_send_rtcp(s, buf, length);
-    }
-}
-
-static void send_report(struct session *s, uint64_t now_ns)
-{
-    uint8_t buf[SESSION_RTCP_MAX + PROTECT_RTCP_ROOM];
-    struct rtcp_block block[SOURCES];
-    struct viewer *v = s->viewer;
-    unsigned blocks = 0;
-    for (uint8_t i = 0; i < v->sources; i++)
-        if (!v->source[i]->rtx)
-            receive_report(&v->source[i]->receive, &block[blocks++], now_ns);
-    size_t length = rtcp_write_rr(buf, SESSION_RTCP_MAX, 0, s->ssrc, block, blocks);
-    session_send_rtcp(s, buf, rtcp_write_sdes(buf, SESSION_RTCP_MAX, length, s->ssrc, "bees"));
-    s->report_ns = now_ns + REPORT_NS;
-}
-
-uint64_t viewer_tick(struct session *s, uint64_t now_ns)
-{
-    struct viewer *v = s->viewer;
-    if (now_ns >= v->feedback_ns)
-        send_feedback(s, now_ns);
-    if (v->twcc && now_ns >= v->twcc_ns)
-        send_twcc(s, now_ns);
-    if (now_ns >= s->report_ns)
-        send_report(s, now_ns);
-    uint64_t next = s->report_ns < v->feedback_ns ? s->report_ns : v->feedback_ns;
-    return v->twcc && v->twcc_ns < next ? v->twcc_ns : next;
 }
 
 void viewer_close(struct session *s, uint64_t now_ns)
