@@ -128,6 +128,18 @@ double bench_median(double *values, unsigned n)
     return bench_quantile(values, n, 0.5);
 }
 
+static int by_ratio(const void *a, const void *b)
+{
+    return bench_compare(&((const struct bench_pair *)a)->ratio,
+                         &((const struct bench_pair *)b)->ratio);
+}
+
+const struct bench_pair *bench_typical(struct bench_pair *pairs, unsigned n)
+{
+    qsort(pairs, n, sizeof(*pairs), by_ratio);
+    return &pairs[n / 2];
+}
+
 void *bench_memory(size_t size)
 {
     void *memory = aligned_alloc(64, (size + 63) & ~(size_t)63);
@@ -166,7 +178,7 @@ static void populate(struct bench_crowd *crowd, bool keep)
 
 void bench_crowd_start(struct bench_crowd *crowd, struct world *world,
                        const struct bench_options *options, const struct abi_config *config,
-                       bool keep)
+                       bool keep, void (*inject)(struct world *, unsigned, const uint8_t *, size_t))
 {
     unsigned per_stream = options->subscribers / options->streams;
     struct abi_config c = *config;
@@ -178,6 +190,7 @@ void bench_crowd_start(struct bench_crowd *crowd, struct world *world,
     c.cache_mbufs = c.cache_mbufs ? c.cache_mbufs : 4096 + 96 * options->streams;
     if (world_start(world, &c))
         exit(1);
+    world->inject = inject;
     *crowd = (struct bench_crowd){
         .world = world,
         .options = options,

@@ -49,10 +49,11 @@ struct bench_crowd {
 };
 
 // Starts the world with pools and tables as large as the options ask for. Viewers are kept (about
-// 5 KiB each) if `keep`. Ends the program on failure.
+// 5 KiB each) if `keep`; `inject` is the world's. Ends the program on failure.
 void bench_crowd_start(struct bench_crowd *crowd, struct world *world,
                        const struct bench_options *options, const struct abi_config *config,
-                       bool keep);
+                       bool keep,
+                       void (*inject)(struct world *, unsigned, const uint8_t *, size_t));
 void bench_crowd_free(struct bench_crowd *crowd);
 uint64_t bench_stream_id(unsigned stream);
 
@@ -65,6 +66,14 @@ void bench_stages_print(const struct world *world);
 
 // One turn of a worker at the world's time: the cycles it took.
 uint64_t bench_turn(struct world *world, unsigned worker);
+// A round of ours and one of the reference, in cycles per packet.
+struct bench_pair {
+    double ours, bare, ratio; // ratio: bare to ours
+};
+// The pair of the median ratio: the CPU changes its speed with what its neighbours do, so medians
+// of the two sides could have been taken at different speeds. Sorts.
+const struct bench_pair *bench_typical(struct bench_pair *pairs, unsigned n);
+
 uint64_t bench_count(const struct world *world, enum count what);
 uint64_t bench_drop(const struct world *world, enum drop what);
 

@@ -1,113 +1,7 @@
-// Fan-out in memory: sealed packets of publishers in by a ring, sealed packets of all their viewers
-// out into a null port, through the whole worker; against the bare cipher library sealing as many
-// bytes under 64 keys. Rounds of the two alternate within one run; the first is dropped; medians.
-//
-// Only the worker's turns are timed, so the generator costs nothing; what it could do alone (the
-// time to make one publisher's packet) is reported as well. A turn finds --burst packets, of one
-// stream after the other: by default one of each stream, 32 at most.
-#include "bench.h"
-#include "cipher.h"
-#include <rte_cycles.h>
+// Fan-out: how many packets one worker seals and sends, and how near that is to what is possible
+// without it.
+#include "fanout.h"
 #include <stdio.h>
-#include <stdlib.h>
-
-#define ROUNDS 41
-#define ROUND_PACKETS 40000 // at least
-#define ROUND_TURNS 9       // at least
-#define TURNS_MAX 4096
-
-struct pair {
-    double ours, bare, ratio;
-};
-
-static struct world world;
-static uint64_t overhead, generator_cycles, generator_packets;
-
-static uint64_t sent(void)
-{
-    return bench_count(&world, COUNT_rtp_out);
-}
-
-// Cycles per packet sealed and sent: the median of the turns.
-static double our_round(struct bench_crowd *crowd)
-{
-    static double turns[TURNS_MAX];
-    static unsigned s;
-    uint64_t before = sent();
-    unsigned n = 0;
-    while (n < TURNS_MAX && (n < ROUND_TURNS || sent() - before < ROUND_PACKETS)) {
-        uint64_t start = bench_cycles(), had = sent();
-        for (unsigned i = 0; i < crowd->options->burst; i++, s = (s + 1) % crowd->options->streams)
-            bench_publish(crowd, s, 1);
-        generator_cycles += bench_cycles() - start - overhead;
-        generator_packets += crowd->options->burst;
-        uint64_t took = bench_turn(&world, 0) - overhead;
-        turns[n++] = (double)took / (double)(sent() - had);
-        world.now_ns += 100000;
-    }
-    return bench_median(turns, n);
-}
-
-static double bare_round(struct cipher *cipher)
-{
-    static double turns[64];
-    for (unsigned i = 0; i < RTE_DIM(turns); i++) {
-        uint64_t start = bench_cycles();
-        for (unsigned k = 0; k < 8; k++)
-            cipher_seal(cipher);
-        turns[i] = (double)(bench_cycles() - start - overhead) / (8 * CIPHER_KEYS);
-    }
-    return bench_median(turns, RTE_DIM(turns));
-}
-
-static int by_ratio(const void *a, const void *b)
-{
-    return bench_compare(&((const struct pair *)a)->ratio, &((const struct pair *)b)->ratio);
-}
-
-static void report(const struct bench_crowd *crowd, const struct pair *typical, uint64_t lost)
-{
-    const struct bench_options *o = crowd->options;
-    double hz = (double)rte_get_tsc_hz();
-    double pps = hz / typical->ours, raw_pps = hz / typical->bare;
-    double generator =
-        hz / ((double)generator_cycles / (double)generator_packets) * crowd->per_stream;
-    if (o->json)
-        printf("{\"bench\":\"fanout\",\"path\":\"memory\",\"profile\":\"%s\",\"payload\":%u,"
-               "\"subscribers\":%u,\"streams\":%u,\"burst\":%u,\"workers\":1,\"pps\":%.0f,"
-               "\"cycles_per_packet\":%.1f,\"raw_pps\":%.0f,\"raw_cycles_per_packet\":%.1f,"
-               "\"ratio\":%.3f,\"loss\":%.6f,\"generator_pps\":%.0f}\n",
-               o->profile->name, o->payload, o->subscribers, o->streams, o->burst, pps,
-               typical->ours, raw_pps, typical->bare, pps / raw_pps, (double)lost / (double)sent(),
-               generator);
-    else
-        printf("%-8s %5u B  %6u viewers of %3u streams  burst %2u  %6.2f Mpps  %6.0f cycles  bare "
-               "cipher %6.2f Mpps  ratio %.2f\n",
-               o->profile->name, o->payload, o->subscribers, o->streams, o->burst, pps / 1e6,
-               typical->ours, raw_pps / 1e6, pps / raw_pps);
-}
-
-static void run(struct bench_crowd *crowd)
-{
-    static struct pair pairs[ROUNDS];
-    const struct bench_options *o = crowd->options;
-    struct cipher *cipher = cipher_new(o->profile->id, o->payload);
-    overhead = bench_cycles_overhead();
-    for (int i = -1; i < ROUNDS; i++) {
-        struct pair *pair = &pairs[i < 0 ? 0 : i];
-        pair->ours = our_round(crowd);
-        pair->bare = bare_round(cipher);
-        pair->ratio = pair->bare / pair->ours;
-        if (i < 0 && o->stages)
-            bench_stages_start(&world);
-    }
-    qsort(pairs, ROUNDS, sizeof(*pairs), by_ratio);
-    report(crowd, &pairs[ROUNDS / 2],
-           bench_drop(&world, DROP_tx_full) + bench_drop(&world, DROP_no_mbuf));
-    if (o->stages)
-        bench_stages_print(&world);
-    cipher_free(cipher);
-}
 
 int main(int argc, char **argv)
 {
@@ -117,16 +11,17 @@ int main(int argc, char **argv)
                               .subscribers = 1000,
                               .streams = 1,
                               .workers = 1};
-    struct bench_crowd crowd;
     bench_parse(&o, argc, argv);
     // At saturation packets of many streams wait on the wire, so a turn takes a burst of them.
     if (!o.burst)
         o.burst = RTE_MIN(o.streams, (unsigned)BURST);
-    // The second worker only lends its mailbox: a null port receives nothing.
-    bench_crowd_start(&crowd, &world, &o,
-                      &(struct abi_config){.port_kind = ABI_PORT_NULL, .workers = 2}, false);
-    run(&crowd);
-    bench_crowd_free(&crowd);
-    world_stop(&world);
+    if (strcmp(o.path, "memory") == 0) {
+        fanout_memory(&o);
+    } else if (strcmp(o.path, "af_xdp") == 0) {
+        fanout_afxdp(&o);
+    } else {
+        fprintf(stderr, "bench_fanout: no path %s; there are memory and af_xdp\n", o.path);
+        return 2;
+    }
     return 0;
 }

@@ -162,16 +162,23 @@ void world_pass(struct world *world, uint64_t ms)
 void world_inject(struct world *world, unsigned queue, const struct abi_addr *from,
                   uint16_t to_port, const void *data, size_t size)
 {
-    struct rte_mbuf *m = rte_pktmbuf_alloc(eal_worker_pools(queue)->rx);
-    must(m != NULL, "no mbuf to inject");
     struct frame_path path = {.src_mac = {2, 0, 0, 0, 0, 9}, .ttl = 64, .src = *from};
+    memcpy(path.dst_mac, world->dp.port.mac.addr_bytes, sizeof(path.dst_mac));
     path.dst = world->config.media4;
     path.dst.port = to_port;
     struct frame_template t;
     frame_template_init(&t, &path);
-    uint8_t *frame = (uint8_t *)rte_pktmbuf_append(m, (uint16_t)(t.length + size));
-    memcpy(frame + t.length, data, size);
-    frame_write(&t, frame, size, 0);
+    uint8_t bytes[2048];
+    must(t.length + size <= sizeof(bytes), "a datagram too large to inject");
+    memcpy(bytes + t.length, data, size);
+    frame_write(&t, bytes, size, 0);
+    if (world->inject) {
+        world->inject(world, queue, bytes, t.length + size);
+        return;
+    }
+    struct rte_mbuf *m = rte_pktmbuf_alloc(eal_worker_pools(queue)->rx);
+    must(m != NULL, "no mbuf to inject");
+    memcpy(rte_pktmbuf_append(m, (uint16_t)(t.length + size)), bytes, t.length + size);
     // A null port receives nothing; another worker's mailbox leads to the same place.
     struct rte_ring *ring = wire(world, "rx", queue);
     int rc = ring ? rte_ring_enqueue(ring, m)

@@ -29,6 +29,8 @@ struct world {
     struct protect *crypto; // of the clients
     char dir[64];
     uint64_t now_ns;
+    // The way in of a port that is real; NULL: the world sees to it itself.
+    void (*inject)(struct world *world, unsigned queue, const uint8_t *frame, size_t length);
     struct world_frame *out; // since out_count was last set to 0; ring ports only
     unsigned out_count, out_max;
 };
