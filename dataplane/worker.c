@@ -165,10 +165,12 @@ static void fan_out_waiting(struct worker *worker)
         }
         worker->media_count = (uint16_t)rest;
         struct stream *stream = tables_stream(&worker->tables, first->stream);
-        if (stream)
-            groups[count++] = (struct fan_group){.track = &stream->track[first->track],
-                                                 .packets = &sorted[start],
-                                                 .count = done - start};
+        if (!stream)
+            continue;
+        groups[count] = (struct fan_group){.track = &stream->track[first->track],
+                                           .packets = &sorted[start],
+                                           .count = done - start};
+        count++;
     }
     if (count)
         fanout_run(worker, groups, count);
