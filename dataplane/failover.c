@@ -9,8 +9,6 @@
 #define RTX_LEASE 4096u // RTX numbers that are asked for at a time
 #define RTX_MARGIN 1024u
 #define RTX_RESERVE 8192u // steps over it stay far below 2^15, or receivers lose the rollover count
-// Numbers of SRTCP: the term above, a count below. A node's term is never its partner's.
-#define TERM_SHIFT 24
 #define BFD_SOURCE_PORT 49152 // RFC 5881 section 4
 #define BROADCAST UINT64_C(0xffffffffffff)
 
@@ -81,6 +79,7 @@ static void take_over(struct worker *worker, uint8_t peer)
             continue;
         uint64_t start = rte_rdtsc();
         uint32_t term = atomic_load(&dp->term[g]) + 1;
+        atomic_store_explicit(&dp->seized[g], term, memory_order_relaxed);
         set_active(dp, g, term, true, worker->now_ns);
         if (has_addresses(&group->config)) {
             atomic_fetch_or(&dp->taken, 1u << g);
@@ -281,22 +280,20 @@ void failover_turn(struct worker *worker)
 void failover_enter_term(struct worker *worker, struct session *session)
 {
     struct sender *sender = tables_sender(&worker->tables, session);
-    uint32_t term = atomic_load_explicit(&worker->dp->term[sender->group], memory_order_relaxed);
+    struct dataplane *dp = worker->dp;
+    uint32_t term = atomic_load_explicit(&dp->term[sender->group], memory_order_relaxed);
     if (sender->group == 0 || session->term == term)
         return;
     session->term = term;
-    session->rtcp_index = (term & 0x7f) << TERM_SHIFT | 1;
-    // A partner's term is odd: with nobody to confirm a lease it may use the reserve behind the
-    // last limit that it knows. The home node never goes beyond that limit without its partner's
-    // word, and leaves the reserve out when its turn comes again.
-    bool partner = term & 1;
+    // Home again because the partner died: it may have used its reserve and not told.
+    bool seized = atomic_load_explicit(&dp->seized[sender->group], memory_order_relaxed) == term;
+    bool home = !(term & 1);
     for (int t = 0; t < session->tracks; t++) {
-        uint64_t start = session->rtx_limit[t] + (partner ? 0 : RTX_RESERVE);
-        if (!session->rtx_limit[t] || sender->sub[t].rtx_index > start)
-            continue;
-        sender->sub[t].rtx_index = start;
-        session->rtx_limit[t] = start + (partner ? RTX_RESERVE : 0);
-        session->rtx_asked[t] = session->rtx_limit[t];
+        uint64_t start = session->rtx_limit[t] + (home && seized ? RTX_RESERVE : 0);
+        if (session->rtx_limit[t] && sender->sub[t].rtx_index < start)
+            sender->sub[t].rtx_index = start;
+        if (session->rtx_limit[t] < start)
+            session->rtx_limit[t] = session->rtx_asked[t] = start;
     }
 }
 
@@ -367,12 +364,21 @@ bool failover_lease_rtx(struct worker *worker, struct session *session, uint8_t 
         return true;
     failover_enter_term(worker, session);
     uint64_t next = sender->sub[track].rtx_index;
-    if (next + RTX_MARGIN >= session->rtx_limit[track] &&
-        session->rtx_asked[track] <= session->rtx_limit[track]) {
-        session->rtx_asked[track] = next + RTX_LEASE;
+    uint64_t *limit = &session->rtx_limit[track], *asked = &session->rtx_asked[track];
+    uint32_t seized =
+        atomic_load_explicit(&worker->dp->seized[sender->group], memory_order_relaxed);
+    bool partner = session->term & 1;
+    // With nobody to confirm a lease, a partner may use the reserve behind the last limit that it
+    // knows, once in a term: the home node never goes there without its partner's word.
+    if (partner && seized == session->term && session->reserved[track] != session->term && *limit) {
+        session->reserved[track] = session->term;
+        *limit = *asked = next + RTX_RESERVE;
+        failover_tell_numbers(worker, session);
+    } else if (next + RTX_MARGIN >= *limit && *asked <= *limit) {
+        *asked = next + RTX_LEASE;
         failover_tell_numbers(worker, session);
     }
-    return next < session->rtx_limit[track];
+    return next < *limit;
 }
 
 void failover_adopt(struct worker *worker, const struct msg_session_adopt *message)

@@ -23,8 +23,8 @@ static inline bool failover_active(const struct worker *worker, uint8_t group)
     return worker->active_groups >> group & 1;
 }
 
-// Brings a session's own numbers (SRTCP, RTX) beyond what its partner may have used: each term has
-// its own range. Call before one of them is used.
+// Brings a session's RTX numbers beyond what its partner may have used. (SRTCP needs no such care:
+// each node's compounds begin with an SSRC of its own.)
 void failover_enter_term(struct worker *worker, struct session *session);
 
 // Whether the track's next RTX number is ours to use. A partner must know how far we may go before

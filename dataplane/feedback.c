@@ -16,7 +16,6 @@
 int feedback_send(struct worker *worker, struct session *session, uint8_t *packet, size_t length)
 {
     size_t size;
-    failover_enter_term(worker, session);
     // An index is spent even if the packet is not sent: never twice (RFC 3711 3.4).
     int rc = protect_rtcp_seal(worker->protect, &session->rtcp_tx, packet, length,
                                session->rtcp_index++ & 0x7fffffff, &size);
@@ -266,6 +265,15 @@ void feedback_rtcp(struct worker *worker, struct session *session, const uint8_t
     handle(worker, session, plain, size);
 }
 
+// A compound's first SSRC names the SRTCP stream. Two nodes that serve one session must not count
+// the same one, so a protected session's compounds begin with a report of the node's own.
+static size_t begin(struct worker *worker, const struct session *session, uint8_t *buffer,
+                    size_t room)
+{
+    bool alone = tables_sender(&worker->tables, session)->group == 0;
+    return alone ? 0 : rtcp_write_rr(buffer, room, 0, session->ssrc, NULL, 0);
+}
+
 // Continues the publisher's clock to now, so that LSR tells us when we sent the report.
 void feedback_report(struct worker *worker, struct session *session)
 {
@@ -284,7 +292,8 @@ void feedback_report(struct worker *worker, struct session *session)
             .bytes = (uint32_t)sub->bytes};
         uint8_t buffer[RTCP_BUFFER];
         size_t room = sizeof(buffer) - PROTECT_RTCP_ROOM;
-        size_t length = rtcp_write_sr(buffer, room, 0, &sender, NULL, 0);
+        size_t length = begin(worker, session, buffer, room);
+        length = rtcp_write_sr(buffer, room, length, &sender, NULL, 0);
         length = rtcp_write_sdes(buffer, room, length, sub->ssrc, "hitless");
         feedback_send(worker, session, buffer, length);
     }
@@ -302,7 +311,9 @@ void feedback_bye(struct worker *worker, struct session *session)
         return;
     uint8_t buffer[RTCP_BUFFER];
     size_t room = sizeof(buffer) - PROTECT_RTCP_ROOM;
-    size_t length = rtcp_write_rr(buffer, room, 0, ssrcs[0], NULL, 0);
+    size_t length = begin(worker, session, buffer, room);
+    if (length == 0)
+        length = rtcp_write_rr(buffer, room, 0, ssrcs[0], NULL, 0);
     length = rtcp_write_bye(buffer, room, length, ssrcs, count);
     feedback_send(worker, session, buffer, length);
 }

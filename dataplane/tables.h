@@ -93,6 +93,7 @@ struct session {
     uint32_t term;                      // of the group, when the numbers below were last moved
     uint64_t rtx_limit[MSG_MAX_TRACKS]; // RTX indexes below it are ours to use; group 0: no limit
     uint64_t rtx_asked[MSG_MAX_TRACKS]; // limit that the partner was told and has not confirmed
+    uint32_t reserved[MSG_MAX_TRACKS];  // term in which the reserve behind the limit was taken
     uint64_t kept_alive_ns;
     uint8_t fir_seq; // last FIR command seen
     uint32_t rtt_us;

@@ -57,6 +57,7 @@ struct dataplane {
     // Protection. Worker 0: wo.
     _Atomic uint32_t active_groups;            // bit g: group g is ours to serve
     _Atomic uint32_t term[MSG_GROUPS];         // of each group
+    _Atomic uint32_t seized[MSG_GROUPS];       // the term in which failure detection made it ours
     _Atomic uint64_t active_since[MSG_GROUPS]; // CLOCK_MONOTONIC
     _Atomic uint32_t taken;                    // bit g: the group's addresses are ours
     _Atomic uint64_t peer_mac[MSG_PEERS];      // next hop towards the partner; 0: unknown
