@@ -93,6 +93,9 @@ protection:
   certificate: $runtime/$node.pem
   key: $runtime/$node.key
   ca: $runtime/ca.pem
+  bfd:
+    # On few shared cores a process may well be off its core for 30 ms.
+    interval_ms: $([ "$(nproc)" -gt 4 ] && echo 10 || echo 50)
 YAML
 }
 
