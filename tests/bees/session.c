@@ -1,6 +1,5 @@
 // One session: a WebRTC client from its socket to its statistics; see session.h.
 #include "session.h"
-#include "../../dataplane/bytes.h"
 #include "../../dataplane/rtcp.h"
 #include "net.h"
 #include "publisher.h"
@@ -221,40 +220,13 @@ static void on_path(struct session *s, uint64_t now_ns)
         session_hurry(s, now_ns);
 }
 
-static struct protect_source *rtcp_source(struct session_rtcp *rtcp, uint32_t ssrc,
-                                          struct protect_source *fresh)
-{
-    for (unsigned i = 0; i < rtcp->sources; i++)
-        if (rtcp->source[i].ssrc == ssrc)
-            return &rtcp->source[i];
-    memset(fresh, 0, sizeof(*fresh));
-    fresh->ssrc = ssrc;
-    return fresh;
-}
-
 static void on_rtcp(struct session *s, uint8_t *data, size_t size, uint64_t now_ns)
 {
-    struct protect_source fresh, *source;
     struct rtcp_iter iter;
     struct rtcp_packet packet;
-    uint32_t index;
-    size_t plain;
-    if (size < 8) {
-        s->result->count.malformed++;
+    size_t plain = session_rtcp_open(s, data, size);
+    if (plain == 0)
         return;
-    }
-    source = rtcp_source(&s->rtcp, load_be32(data + 4), &fresh);
-    int rc = protect_rtcp_open(s->worker->protect, &s->rtcp_rx, source, data, size, data, &plain,
-                               &index);
-    if (rc != 0) {
-        s->result->count.auth_failures += rc == -EBADMSG;
-        s->result->count.replays += rc == -EALREADY;
-        s->result->count.malformed += rc == -EINVAL;
-        return;
-    }
-    if (source == &fresh && s->rtcp.sources < SESSION_RTCP_SOURCES)
-        s->rtcp.source[s->rtcp.sources++] = fresh;
-    s->result->count.rtcp_received++;
     for (rtcp_begin(&iter, data, plain); rtcp_next(&iter, &packet) > 0;) {
         if (s->viewer)
             viewer_rtcp(s, &packet, now_ns);
@@ -396,6 +368,7 @@ void session_end(struct session *s, enum bees_failure failure, uint64_t now_ns)
     s->dtls = NULL;
     protect_rx_clear(p, &s->rx);
     protect_tx_clear(p, &s->tx);
+    session_rtcp_free(&s->rtcp);
     protect_rtcp_rx_clear(&s->rtcp_rx);
     protect_rtcp_tx_clear(&s->rtcp_tx);
     session_hurry(s, now_ns); // the worker takes it off its table

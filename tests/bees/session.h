@@ -13,9 +13,9 @@
 #include "bees.h"
 #include "impair.h"
 #include "offer.h"
+#include "session_rtcp.h"
 #include <netinet/in.h>
 
-#define SESSION_RTCP_SOURCES 8
 #define SESSION_RTCP_MAX 1200
 
 enum session_phase { SESSION_ICE, SESSION_DTLS, SESSION_OPEN, SESSION_ENDED };
@@ -23,12 +23,6 @@ enum session_phase { SESSION_ICE, SESSION_DTLS, SESSION_OPEN, SESSION_ENDED };
 struct worker;
 struct viewer;
 struct publisher;
-
-// The authentic senders of RTCP that a session knows.
-struct session_rtcp {
-    uint8_t sources;
-    struct protect_source source[SESSION_RTCP_SOURCES];
-};
 
 struct session {
     struct protect_rx rx;

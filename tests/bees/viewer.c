@@ -43,10 +43,10 @@ int viewer_open(struct session *s, uint64_t now_ns)
 
 struct source *viewer_find(struct viewer *v, uint32_t ssrc)
 {
-    if (v->last < v->sources && v->source[v->last]->srtp.ssrc == ssrc)
+    if (v->last < v->sources && v->ssrc[v->last] == ssrc)
         return v->source[v->last];
     for (uint8_t i = 0; i < v->sources; i++) {
-        if (v->source[i]->srtp.ssrc == ssrc) {
+        if (v->ssrc[i] == ssrc) {
             v->last = i;
             return v->source[i];
         }
@@ -76,6 +76,7 @@ static struct source *add(struct session *s, const struct protect_source *srtp, 
         .recovery = &s->worker->hist[BEES_DIST_recovery],
     };
     v->last = v->sources;
+    v->ssrc[v->sources] = srtp->ssrc;
     v->source[v->sources++] = source;
     if (!source->rtx) {
         s->result->count.new_ssrcs += v->primary[source->track] != NULL;

@@ -12,7 +12,6 @@
 
 struct source {
     struct protect_source srtp;
-    uint64_t highest; // extended number, when packets are not opened
     uint8_t track;
     bool rtx;
     struct receive receive; // not of RTX
@@ -20,7 +19,8 @@ struct source {
 };
 
 struct viewer {
-    uint8_t sources, last; // last: the one that the packet before came from
+    uint8_t sources, last;         // last: the one that the packet before came from
+    uint32_t ssrc[VIEWER_SOURCES]; // of each source: a miss of the cache less for each packet
     struct source *source[VIEWER_SOURCES];
     struct source *primary[2];  // by track: the newest
     struct twcc_receiver *twcc; // NULL: not agreed
