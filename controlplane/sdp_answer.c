@@ -148,7 +148,8 @@ static struct msg_track *add_track(struct sdp_answer *answer, const struct sdp *
     track->rtx_pt = find_rtx(media, format);
     track->clock_rate = format->clock_rate;
     track->layers = 1;
-    memcpy(track->mid, media->mid.at, media->mid.len);
+    if (media->mid.len) // else there may be nothing to point at
+        memcpy(track->mid, media->mid.at, media->mid.len);
     sdp_codec_fmtp(codec, format->fmtp, &answer->tracks.fmtp[answer->tracks.count]);
     answer->media_track[m] = answer->tracks.count++;
     return track;
