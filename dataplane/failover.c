@@ -65,6 +65,8 @@ void failover_group(struct worker *worker, const struct msg_group *message)
         atomic_fetch_or(&dp->taken, 1u << number);
     else
         atomic_fetch_and(&dp->taken, ~(1u << number));
+    if (home)
+        atomic_store(&dp->given, !active);
     set_active(dp, number, message->term, active, worker->now_ns);
 }
 
@@ -153,7 +155,7 @@ void failover_bfd(struct worker *worker, const uint8_t *frame, const struct pars
             worker_drop(worker, verdict == BFD_WRONG_TTL   ? DROP_bfd_ttl
                                 : verdict == BFD_WRONG_KEY ? DROP_bfd_auth
                                                            : DROP_bfd_malformed);
-        else if (!worker->dp->config->own_l3)
+        else if (!worker->dp->config->own_l3 || !atomic_load(&worker->dp->peer_mac[p]))
             atomic_store(&worker->dp->peer_mac[p], mac_word(frame + 6));
         return;
     }
@@ -191,7 +193,9 @@ static void ask_neighbors(struct worker *worker)
 {
     uint8_t frame[NEIGH_FRAME_MAX];
     size_t length;
-    if (!worker->dp->config->own_l3 || worker->now_ns - worker->question_ns < QUESTION_NS)
+    // A question tells the whole link where its sender is, too.
+    if (!worker->dp->config->own_l3 || atomic_load(&worker->dp->given) ||
+        worker->now_ns - worker->question_ns < QUESTION_NS)
         return;
     worker->question_ns = worker->now_ns;
     resolve_peers(worker);

@@ -174,6 +174,8 @@ static int with_channel(struct channel *channel, const char *dir, char *why, siz
     dp->channel = channel;
     dp->dir = dir;
     dp->workers = config.workers;
+    // With a partner, the addresses may be its own by now: silent until we are told.
+    dp->given = config.bfd != 0;
     int rc = eal_start(&config, why, why_size);
     if (rc == 0) {
         rc = with_port(dp, why, why_size);

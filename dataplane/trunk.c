@@ -160,6 +160,19 @@ static struct stream *find_stream(const struct worker *worker, uint64_t trunk_id
     return NULL;
 }
 
+// What the partner has received need not be asked of the publisher, should we become its node.
+static void follow_source(struct worker *worker, const struct stream *stream, struct track *track,
+                          uint64_t index)
+{
+    struct layer *layer = &track->layers[track->layer];
+    uint64_t srtp = (index - layer->delta) & INDEX_MASK;
+    if (failover_active(worker, stream->group) || !layer->mapped || srtp >= INDEX_MASK / 2 ||
+        srtp <= replay_top(&layer->media.replay))
+        return;
+    replay_commit(&layer->media.replay, srtp);
+    gaps_start(&track->gaps[track->layer], srtp);
+}
+
 // An opened packet from a partner, as if it had been opened here.
 static struct rte_mbuf *take_media(struct worker *worker, struct stream *stream,
                                    const struct record *record, struct rte_mbuf *m, size_t size)
@@ -184,6 +197,7 @@ static struct rte_mbuf *take_media(struct worker *worker, struct stream *stream,
                               .keyframe = record->flags & MEDIA_KEYFRAME};
     struct track *track = &stream->track[record->track];
     gaps_received(&track->gaps[GAPS_TRUNK], meta.index, worker->now_ns);
+    follow_source(worker, stream, track, meta.index);
     rte_pktmbuf_adj(m, RTP_HEADER + MEDIA_HEAD);
     *media_meta(m) = meta;
     rte_mbuf_refcnt_update(m, 1); // of the two, one is the fan-out's; the caller frees the other
@@ -223,7 +237,8 @@ static void take_source(struct worker *worker, struct stream *stream, const stru
         replay_commit(&layer->media.replay, record->source.top);
     if (record->source.rtx_top > replay_top(&layer->rtx.replay))
         replay_commit(&layer->rtx.replay, record->source.rtx_top);
-    gaps_start(&track->gaps[record->flags], replay_top(&layer->media.replay));
+    if (track->gaps[record->flags].highest < replay_top(&layer->media.replay))
+        gaps_start(&track->gaps[record->flags], replay_top(&layer->media.replay));
     layer->delta = record->source.delta;
     layer->timestamp_delta = record->source.timestamp_delta;
     layer->mapped = true;

@@ -273,7 +273,9 @@ static bool handle_link(struct worker *worker, struct rte_mbuf *m)
     size_t length = rte_pktmbuf_data_len(m);
     size_t room = length + rte_pktmbuf_tailroom(m);
     uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
-    if (!neigh_input(&worker->self, worker->neigh, worker->now_ns, frame, &length, room) &&
+    bool given = atomic_load_explicit(&worker->dp->given, memory_order_relaxed);
+    if ((given ||
+         !neigh_input(&worker->self, worker->neigh, worker->now_ns, frame, &length, room)) &&
         !failover_neighbor(worker, frame, &length, room))
         return false;
     m->data_len = (uint16_t)length;

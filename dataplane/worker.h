@@ -60,7 +60,9 @@ struct dataplane {
     _Atomic uint32_t seized[MSG_GROUPS];       // the term in which failure detection made it ours
     _Atomic uint64_t active_since[MSG_GROUPS]; // CLOCK_MONOTONIC
     _Atomic uint32_t taken;                    // bit g: the group's addresses are ours
-    _Atomic uint64_t peer_mac[MSG_PEERS];      // next hop towards the partner; 0: unknown
+    _Atomic bool
+        given; // our own addresses are the partner's now: we say nothing of them on the link
+    _Atomic uint64_t peer_mac[MSG_PEERS]; // next hop towards the partner; 0: unknown
     struct worker *worker[ABI_MAX_WORKERS];
 };
 
