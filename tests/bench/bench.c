@@ -191,6 +191,8 @@ void bench_crowd_start(struct bench_crowd *crowd, struct world *world,
     if (world_start(world, &c))
         exit(1);
     world->inject = inject;
+    if (inject) // real time, too
+        world->now_ns = bench_now_ns();
     *crowd = (struct bench_crowd){
         .world = world,
         .options = options,
@@ -209,19 +211,45 @@ void bench_crowd_free(struct bench_crowd *crowd)
     free(crowd->viewer);
 }
 
-void bench_publish(struct bench_crowd *crowd, unsigned stream, unsigned count)
+uint64_t bench_now_ns(void)
 {
-    uint8_t wire[2048], body[1500] = {1};
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+void bench_publish_at(struct bench_crowd *crowd, unsigned stream, uint32_t timestamp)
+{
+    static uint8_t body[1500];
     struct world *world = crowd->world;
     struct client *from = &crowd->publisher[stream];
-    for (unsigned i = 0; i < count; i++) {
-        uint64_t index = ++crowd->next_index[stream];
-        // The 10 bytes of VP8 head that world_seal adds belong to the payload.
-        size_t size = world_seal(world, from, VIDEO_SSRC, index, index == 1, body,
-                                 crowd->options->payload - 10, wire);
-        world_inject(world, from->worker, &from->addr,
-                     (uint16_t)(world->config.media4.port + from->worker), wire, size);
-    }
+    uint64_t index = ++crowd->next_index[stream];
+    uint8_t wire[2048];
+    // A VP8 descriptor: start of partition 0; then the P bit: only the first is a key frame.
+    body[0] = 0x10;
+    body[1] = index == 1 ? 0 : 1;
+    rtp_header_write(wire, &(struct rtp_header){.pt = 96,
+                                                .marker = true,
+                                                .seq = (uint16_t)index,
+                                                .timestamp = timestamp,
+                                                .ssrc = VIDEO_SSRC});
+    struct seal_job job = {.tx = &from->tx,
+                           .src = body,
+                           .dst = wire,
+                           .header_len = RTP_HEADER,
+                           .payload_len = (uint16_t)crowd->options->payload,
+                           .ssrc = VIDEO_SSRC,
+                           .index = index};
+    protect_seal(world->crypto, &job, 1);
+    world_inject(world, from->worker, &from->addr,
+                 (uint16_t)(world->config.media4.port + from->worker), wire,
+                 RTP_HEADER + crowd->options->payload + protect_tag_len(from->tx.key.profile));
+}
+
+void bench_publish(struct bench_crowd *crowd, unsigned stream, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        bench_publish_at(crowd, stream, (uint32_t)(crowd->next_index[stream] + 1) * 3000);
 }
 
 void bench_stages_start(struct world *world)

@@ -57,6 +57,11 @@ void bench_crowd_start(struct bench_crowd *crowd, struct world *world,
 void bench_crowd_free(struct bench_crowd *crowd);
 uint64_t bench_stream_id(unsigned stream);
 
+// The clock that a worker on a core of its own goes by.
+uint64_t bench_now_ns(void);
+
+// Puts one video packet of a stream with that RTP timestamp on its worker's wire.
+void bench_publish_at(struct bench_crowd *crowd, unsigned stream, uint32_t timestamp);
 // Puts `count` video packets of a stream on its worker's wire. The first ever is a key frame.
 void bench_publish(struct bench_crowd *crowd, unsigned stream, unsigned count);
 

@@ -128,8 +128,10 @@ void fanout_afxdp(struct bench_options *o)
         uint64_t sent_before = bench_count(&world, COUNT_rtp_out);
         uint64_t seen_before = wire_seen(wire, FAR_RTP);
         pair->ours = our_round(&crowd);
-        sent += bench_count(&world, COUNT_rtp_out) - sent_before;
-        seen += wire_seen(wire, FAR_RTP) - seen_before;
+        if (i >= 0) {
+            sent += bench_count(&world, COUNT_rtp_out) - sent_before;
+            seen += wire_seen(wire, FAR_RTP) - seen_before;
+        }
         pair->bare = bare_round((uint16_t)(42 + RTP_HEADER + o->payload + tag));
         pair->ratio = pair->bare / pair->ours;
         if (i < 0 && o->stages)

@@ -1,0 +1,183 @@
+// Latency, wire to wire: from the moment that a publisher's packet is given to the far end of a
+// veth pair to the moment that a viewer's copy comes out there, for every copy. The worker has a
+// core, the generator another; streams are small, so that a packet does not wait behind a thousand
+// copies. First the rate at which nothing is lost is searched by bisection (RFC 2544), then half of
+// it is offered, at even intervals, to a worker that spins and to one that sleeps when it may.
+#include "bench.h"
+#include "wire.h"
+#include <rte_launch.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define TRIAL_NS 300000000ull
+#define MEASURE_NS 3000000000ull
+#define STEPS 10
+#define RATE_MAX 400000.0 // publishers' packets per second
+
+struct figures {
+    double p50, p99, p999;
+    double loss, sent_pps;
+};
+
+static struct world world;
+static struct wire *wire;
+
+static void inject(struct world *to, unsigned queue, const uint8_t *frame, size_t length)
+{
+    wire_send(wire, frame, length);
+}
+
+// On a CPU of its own as far as that goes: whoever else wants it comes after us.
+static void take_cpu(int cpu)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(cpu % (int)sysconf(_SC_NPROCESSORS_ONLN), &set);
+    sched_setaffinity(0, sizeof(set), &set);
+    setpriority(PRIO_PROCESS, (id_t)gettid(), -20);
+}
+
+static int run_worker(void *worker)
+{
+    take_cpu(1);
+    return worker_run(worker);
+}
+
+// Publishes at `rate` packets per second, round robin, for `ns`. Returns the rate that it reached.
+static double generate(struct bench_crowd *crowd, double rate, uint64_t ns)
+{
+    static uint32_t number;
+    static unsigned s;
+    uint64_t *sent = wire_sent(wire), start = bench_now_ns(), now = start, n = 0;
+    for (; now - start < ns; n++) {
+        uint64_t due = start + (uint64_t)((double)n * 1e9 / rate);
+        while ((now = bench_now_ns()) < due)
+            __builtin_ia32_pause();
+        number++;
+        sent[number % FAR_SENT] = now;
+        bench_publish_at(crowd, s, number);
+        s = (s + 1) % crowd->options->streams;
+    }
+    return (double)n * 1e9 / (double)(now - start);
+}
+
+static void start_worker(enum abi_idle idle)
+{
+    world.config.idle = idle;
+    atomic_store(&world.dp.stop, false);
+    rte_eal_remote_launch(run_worker, &world.workers[0], eal_worker_lcore(0));
+}
+
+static void stop_worker(void)
+{
+    atomic_store(&world.dp.stop, true);
+    rte_eal_wait_lcore(eal_worker_lcore(0));
+}
+
+static struct figures trial(struct bench_crowd *crowd, double rate, uint64_t ns, bool measure)
+{
+    struct figures f = {0};
+    uint64_t before = wire_settled(wire, FAR_RTP), n = crowd->next_index[0];
+    for (unsigned s = 1; s < crowd->options->streams; s++)
+        n += crowd->next_index[s];
+    wire_measure(wire, measure);
+    f.sent_pps = generate(crowd, rate, ns) * crowd->per_stream;
+    uint64_t seen = wire_settled(wire, FAR_RTP) - before, after = 0;
+    for (unsigned s = 0; s < crowd->options->streams; s++)
+        after += crowd->next_index[s];
+    f.loss = 1 - (double)seen / ((double)(after - n) * crowd->per_stream);
+    if (measure) {
+        f.p50 = wire_quantile(wire, 0.5);
+        f.p99 = wire_quantile(wire, 0.99);
+        f.p999 = wire_quantile(wire, 0.999);
+    }
+    return f;
+}
+
+// Whether nothing is lost at that rate. Who shares the machine may cost us packets: a second and a
+// third try are granted.
+static bool holds(struct bench_crowd *crowd, double rate)
+{
+    for (int i = 0; i < 3; i++) {
+        struct figures f = trial(crowd, rate, TRIAL_NS, false);
+        // A generator that does not keep up says nothing about what it did not offer.
+        if (f.loss <= 0 && f.sent_pps >= 0.98 * rate * crowd->per_stream)
+            return true;
+    }
+    return false;
+}
+
+// The highest rate of publishers' packets at which nothing was lost.
+static double search(struct bench_crowd *crowd)
+{
+    double low = 0, high = RATE_MAX;
+    for (int i = 0; i < STEPS; i++) {
+        double middle = (low + high) / 2;
+        *(holds(crowd, middle) ? &low : &high) = middle;
+    }
+    return low;
+}
+
+static void report(const struct bench_crowd *crowd, double ndr, double generator,
+                   const struct figures *spin, const struct figures *adaptive)
+{
+    const struct bench_options *o = crowd->options;
+    if (o->json)
+        printf("{\"bench\":\"latency\",\"path\":\"af_xdp\",\"profile\":\"%s\",\"payload\":%u,"
+               "\"streams\":%u,\"subscribers\":%u,\"no_drop_pps\":%.0f,\"load\":%.0f,"
+               "\"idle\":\"spin\",\"p50_us\":%.0f,\"p99_us\":%.0f,\"p999_us\":%.0f,\"loss\":%.6f,"
+               "\"adaptive\":{\"load\":%.0f,\"p50_us\":%.0f,\"p99_us\":%.0f,\"p999_us\":%.0f,"
+               "\"loss\":%.6f},\"generator_pps\":%.0f}\n",
+               o->profile->name, o->payload, o->streams, o->subscribers, ndr, spin->sent_pps,
+               spin->p50, spin->p99, spin->p999, spin->loss, adaptive->sent_pps, adaptive->p50,
+               adaptive->p99, adaptive->p999, adaptive->loss, generator);
+    else
+        printf("no-drop rate %.0f/s; at %.0f/s, spinning: p50 %.0f us, p99 %.0f us, p99.9 %.0f us; "
+               "adaptive: p50 %.0f us, p99 %.0f us, p99.9 %.0f us; generator alone %.0f/s\n",
+               ndr, spin->sent_pps, spin->p50, spin->p99, spin->p999, adaptive->p50, adaptive->p99,
+               adaptive->p999, generator);
+}
+
+static void run(struct bench_crowd *crowd)
+{
+    // Without a worker, the socket's ring is soon full; the generator does not notice.
+    double generator = generate(crowd, RATE_MAX * 10, TRIAL_NS) * crowd->per_stream;
+    start_worker(ABI_IDLE_SPIN);
+    trial(crowd, 1000, TRIAL_NS, false);
+    double ndr = search(crowd);
+    double rate = ndr / 2 > 100 ? ndr / 2 : 100;
+    struct figures spin = trial(crowd, rate, MEASURE_NS, true);
+    stop_worker();
+    start_worker(ABI_IDLE_ADAPTIVE);
+    trial(crowd, rate, TRIAL_NS, false);
+    struct figures adaptive = trial(crowd, rate, MEASURE_NS, true);
+    stop_worker();
+    report(crowd, ndr * crowd->per_stream, generator, &spin, &adaptive);
+}
+
+int main(int argc, char **argv)
+{
+    struct bench_options o = {.profile = bench_profile("gcm128"),
+                              .path = "af_xdp",
+                              .payload = 1172,
+                              .subscribers = 320,
+                              .streams = 32,
+                              .workers = 1};
+    struct bench_crowd crowd;
+    bench_parse(&o, argc, argv);
+    struct abi_config config = {
+        .port_kind = ABI_PORT_AF_XDP, .device = WIRE_NEAR, .rx_mbufs = 8192, .tx_mbufs = 8192};
+    wire = wire_open();
+    bench_crowd_start(&crowd, &world, &o, &config, false, inject);
+    if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+        fputs("bench_latency: one CPU for worker and generator: figures mean little\n", stderr);
+    take_cpu(0);
+    run(&crowd);
+    bench_crowd_free(&crowd);
+    world_stop(&world);
+    wire_close(wire);
+    return 0;
+}
