@@ -4,10 +4,11 @@
 #include <stdlib.h>
 
 #define RESIZE_INTERVAL_NS 500000000ull
+#define SLOTS_LEAST 16u
 
 static uint32_t round_up(uint32_t n)
 {
-    uint32_t size = 16;
+    uint32_t size = SLOTS_LEAST;
     while (size < n && size < 1u << 30)
         size <<= 1;
     return size;
@@ -104,7 +105,12 @@ static int resize_to(struct cache *cache, uint32_t size)
     return 1;
 }
 
-int cache_resize(struct cache *cache, uint64_t now_ns)
+int cache_halve(struct cache *cache)
+{
+    return cache->mask + 1 > SLOTS_LEAST ? resize_to(cache, (cache->mask + 1) / 2) : 0;
+}
+
+int cache_resize(struct cache *cache, uint64_t now_ns, uint32_t spare)
 {
     uint64_t elapsed = now_ns - cache->checked_ns;
     if (!cache->started || elapsed < RESIZE_INTERVAL_NS)
@@ -122,6 +128,8 @@ int cache_resize(struct cache *cache, uint64_t now_ns)
     if (want < cache->min)
         want = cache->min;
     uint32_t size = cache->mask + 1;
+    while (want > size && want - size > spare)
+        want /= 2;
     if (want > size)
         return resize_to(cache, want);
     if (want <= size / 4)

@@ -42,9 +42,19 @@ int cache_put(struct cache *cache, uint64_t index, void *packet);
 // The packet with this index, or NULL. Borrowed: valid until the next cache_put.
 void *cache_get(const struct cache *cache, uint64_t index);
 
-// Adapts the size to the track's rate, at most twice a second; call it as time goes by.
-// Growing is immediate, shrinking only by half when three quarters are unneeded. Keeps the packets
-// that fit. Returns true if the size changed. An allocation that fails leaves the ring as it was.
-int cache_resize(struct cache *cache, uint64_t now_ns);
+// Adapts the size to the track's rate, at most twice a second; call it as time goes by. Growing is
+// immediate and by at most `spare` slots, shrinking only by half when three quarters are unneeded.
+// Keeps the packets that fit. Returns true if the size changed. An allocation that fails leaves the
+// ring as it was.
+int cache_resize(struct cache *cache, uint64_t now_ns, uint32_t spare);
+
+static inline uint32_t cache_slots(const struct cache *cache)
+{
+    return cache->mask + 1;
+}
+
+// Halves the ring, below its least size if need be, and releases what no longer fits: others need
+// the packets more. Returns true if the size changed.
+int cache_halve(struct cache *cache);
 
 #endif

@@ -23,6 +23,10 @@
 #define SEND_RETRIES 200 // tries to give a full port the rest of a batch
 #define IDLE_TURNS 200   // turns without work before an adaptive worker sleeps
 #define IDLE_SLEEP_US 50
+// Rings grow into three quarters of their pool, so that growth alone never has new sessions
+// refused, which happens at 80 %; below a sixteenth they give back.
+#define RING_SHARE(pool) ((pool) / 4 * 3)
+#define POOL_LOW(pool) ((pool) / 16)
 
 static uint64_t clock_ns(void)
 {
@@ -434,10 +438,20 @@ static void pass_key_wishes(struct worker *worker, struct stream *stream)
             memory_order_relaxed);
 }
 
+// Gives the largest ring's older half back while the pool is nearly empty.
+static void relieve_pool(struct worker *worker, struct cache *largest)
+{
+    const struct rte_mempool *pool = worker->pools.cache;
+    if (largest && rte_mempool_avail_count(pool) < POOL_LOW(pool->size))
+        cache_halve(largest);
+}
+
 static void tick_streams(struct worker *worker)
 {
     struct tables *tables = &worker->tables;
-    uint32_t seen = 0;
+    uint32_t seen = 0, slots = 0, limit = RING_SHARE(worker->pools.cache->size);
+    uint32_t spare = worker->ring_slots < limit ? limit - worker->ring_slots : 0;
+    struct cache *largest = NULL;
     for (uint32_t i = 0; i < tables->max_streams && seen < tables->stream_count; i++) {
         struct stream *stream = tables->streams[i];
         if (!stream)
@@ -449,9 +463,18 @@ static void tick_streams(struct worker *worker)
             pass_key_wishes(worker, stream);
         if (stream->trunk_id && stream->source_worker == worker->id)
             trunk_tick(worker, stream);
-        for (int t = 0; t < stream->tracks; t++)
-            cache_resize(&stream->track[t].ring, worker->now_ns);
+        for (int t = 0; t < stream->tracks; t++) {
+            struct cache *ring = &stream->track[t].ring;
+            uint32_t before = cache_slots(ring);
+            if (cache_resize(ring, worker->now_ns, spare) && cache_slots(ring) > before)
+                spare -= cache_slots(ring) - before;
+            slots += cache_slots(ring);
+            if (!largest || cache_slots(ring) > cache_slots(largest))
+                largest = ring;
+        }
     }
+    worker->ring_slots = slots;
+    relieve_pool(worker, largest);
 }
 
 static void housekeep(struct worker *worker)

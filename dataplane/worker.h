@@ -107,6 +107,7 @@ struct worker {
     uint64_t nack_tokens_ns;
     uint64_t stats_ns;
     uint32_t frames_waiting, media_waiting; // see stats.h
+    uint32_t ring_slots;                    // of all packet rings, at the last tick
 };
 
 // Prepares a worker on the calling thread's behalf; its pools and port exist. 0 or negative errno

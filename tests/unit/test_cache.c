@@ -96,7 +96,7 @@ static void test_grows_and_shrinks_with_the_rate(void **state)
             assert_int_equal(cache_put(&cache, index, packet(index)), 0);
             index++;
         }
-        cache_resize(&cache, now);
+        cache_resize(&cache, now, UINT32_MAX);
     }
     assert_int_equal(cache.mask + 1, 512);
     assert_non_null(cache_get(&cache, index - 400));     // a second ago
@@ -106,7 +106,7 @@ static void test_grows_and_shrinks_with_the_rate(void **state)
             assert_int_equal(cache_put(&cache, index, packet(index)), 0);
             index++;
         }
-        cache_resize(&cache, now);
+        cache_resize(&cache, now, UINT32_MAX);
     }
     assert_in_range(cache.mask + 1, 16, 32);
     for (int i = 0; i < 12; i++)
@@ -116,12 +116,66 @@ static void test_grows_and_shrinks_with_the_rate(void **state)
     cache_free(&cache);
 }
 
+static void fill(struct cache *cache, uint64_t from, uint64_t to)
+{
+    for (uint64_t i = from; i < to; i++) {
+        alive[i] = 1;
+        assert_int_equal(cache_put(cache, i, packet(i)), 0);
+    }
+}
+
+static void test_grows_only_into_spare_room(void **state)
+{
+    struct cache cache;
+    memset(alive, 0, sizeof(alive));
+    assert_int_equal(cache_init(&cache, 16, 1024, 1000000000, release), 0);
+    uint64_t now = 1000000000;
+    fill(&cache, 1, 2);
+    cache_resize(&cache, now, 0);
+    fill(&cache, 2, 400);
+    now += 1000000000;
+    assert_false(cache_resize(&cache, now, 15)); // 32 slots would take 16 more
+    fill(&cache, 400, 800);
+    now += 1000000000;
+    assert_true(cache_resize(&cache, now, 112));
+    assert_int_equal(cache_slots(&cache), 128); // 512 are wanted
+    fill(&cache, 800, 1200);
+    now += 1000000000;
+    assert_true(cache_resize(&cache, now, 5000));
+    assert_int_equal(cache_slots(&cache), 512);
+    assert_non_null(cache_get(&cache, 1199 - 127));
+    assert_null(cache_get(&cache, 1199 - 128));
+    cache_free(&cache);
+}
+
+static void test_halves_down_to_the_least(void **state)
+{
+    struct cache cache;
+    memset(alive, 0, sizeof(alive));
+    assert_int_equal(cache_init(&cache, 64, 1024, 1000000000, release), 0);
+    fill(&cache, 1000, 1064);
+    assert_true(cache_halve(&cache));
+    assert_int_equal(cache.used, 32);
+    assert_non_null(cache_get(&cache, 1063));
+    assert_non_null(cache_get(&cache, 1032));
+    assert_null(cache_get(&cache, 1031));
+    assert_int_equal(alive[1031], 0);
+    assert_true(cache_halve(&cache));
+    assert_false(cache_halve(&cache));
+    assert_int_equal(cache_slots(&cache), 16);
+    fill(&cache, 1064, 1100); // goes on as ever
+    assert_non_null(cache_get(&cache, 1084));
+    cache_free(&cache);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_put_and_get),
         cmocka_unit_test(test_random_against_model),
         cmocka_unit_test(test_grows_and_shrinks_with_the_rate),
+        cmocka_unit_test(test_grows_only_into_spare_room),
+        cmocka_unit_test(test_halves_down_to_the_least),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
