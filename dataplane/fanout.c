@@ -26,6 +26,14 @@ struct batch {
     unsigned left; // packets that may still come
 };
 
+static void note_key(struct track *track, const struct media_meta *meta)
+{
+    if (!meta->keyframe)
+        return;
+    track->key_sent = true;
+    track->key_timestamp = meta->timestamp;
+}
+
 static void make_plan(struct plan *plan, const struct track *track, struct rte_mbuf *m)
 {
     plan->meta = media_meta(m);
@@ -225,6 +233,8 @@ unsigned fanout_run(struct worker *worker, const struct fan_group *groups, unsig
     for (const struct fan_group *group = groups; group < groups + count; group++) {
         for (unsigned done = 0; done < group->count; done += PLANS) {
             unsigned n = RTE_MIN(group->count - done, (unsigned)PLANS);
+            for (unsigned i = 0; i < n; i++)
+                note_key(group->track, media_meta(group->packets[done + i]));
             for (unsigned i = 0; i < n; i++)
                 make_plan(&plans[i], group->track, group->packets[done + i]);
             sealed += fan_plans(worker, group->track, plans, n, &batch, &ahead);

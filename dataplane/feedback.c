@@ -5,11 +5,6 @@
 #include "rtcp.h"
 
 #define RTCP_BUFFER 1200
-// Packets that may be resent: per session and per worker, per second and at once.
-#define SESSION_NACK_RATE 2000.0
-#define SESSION_NACK_BURST 500.0
-#define WORKER_NACK_RATE 400000.0
-#define WORKER_NACK_BURST 40000.0
 #define REPEAT_MIN_MS 10 // a request that comes sooner after the last is the same one
 #define REPEAT_MAX_MS 200
 
@@ -47,66 +42,96 @@ static struct protect_source *find_source(struct worker *worker, struct session 
     return NULL;
 }
 
-static bool take_token(double *tokens, uint64_t *at_ns, uint64_t now_ns, double rate, double burst)
+// Where it is noted that this packet was resent to this session.
+static unsigned resent_slot(uint32_t key)
 {
-    *tokens += (double)(now_ns - *at_ns) * 1e-9 * rate;
-    *at_ns = now_ns;
-    if (*tokens > burst)
-        *tokens = burst;
-    if (*tokens < 1)
-        return false;
-    *tokens -= 1;
-    return true;
+    return (key ^ key >> 16) % SESSION_RESENT;
 }
 
-// Whether this packet was resent to this session within the last round trip; notes it if not.
-static bool repeated(struct session *session, uint32_t ssrc, uint16_t seq, uint64_t now_ns)
+// Whether this packet was resent to this session within the last round trip.
+static bool repeated(const struct session *session, uint32_t key, uint32_t now_ms)
 {
     uint32_t rtt_ms = session->rtt_us / 1000;
     uint32_t window = rtt_ms < REPEAT_MIN_MS   ? REPEAT_MIN_MS
                       : rtt_ms > REPEAT_MAX_MS ? REPEAT_MAX_MS
                                                : rtt_ms;
-    uint32_t key = ssrc << 16 | seq;
-    uint32_t now_ms = (uint32_t)(now_ns / 1000000);
-    uint32_t at = (key ^ key >> 16) % SESSION_RESENT;
-    if (session->resent_recently[at].key == key &&
-        now_ms - session->resent_recently[at].at_ms < window)
-        return true;
-    session->resent_recently[at].key = key;
-    session->resent_recently[at].at_ms = now_ms;
-    return false;
+    unsigned at = resent_slot(key);
+    return session->resent_recently[at].key == key &&
+           now_ms - session->resent_recently[at].at_ms < window;
 }
 
-static void resend(struct worker *worker, struct session *session, uint8_t number,
-                   struct track *track, struct sub *sub, uint16_t seq)
+// What a request is about.
+struct request {
+    struct session *session;
+    struct track *track;
+    struct sub *sub;
+    uint8_t number; // of the session's track
+};
+
+static void earn(struct worker *worker, const struct request *r)
 {
+    struct session_track *state = &r->session->feedback[r->number];
+    double elapsed = (double)(worker->now_ns - worker->nack_earned_ns) * 1e-9;
+    nack_budget_earn(&worker->nack_budget, elapsed * NACK_WORKER_RATE);
+    worker->nack_earned_ns = worker->now_ns;
+    nack_budget_earn(&state->budget, (double)(r->sub->packets - state->earned) * NACK_VIEWER_SHARE);
+    state->earned = r->sub->packets;
+}
+
+// The packet to send again, or NULL and why not.
+static struct rte_mbuf *find_packet(struct worker *worker, const struct request *r, uint16_t seq,
+                                    uint32_t key, bool *key_frame, enum drop *why)
+{
+    struct track *track = r->track;
+    struct session_track *state = &r->session->feedback[r->number];
+    uint64_t highest = (track->next_index + r->sub->delta) & INDEX_MASK;
+    uint64_t index = (rtp_nearest_seq(highest, seq) - r->sub->delta) & INDEX_MASK;
+    struct rte_mbuf *packet = r->sub->numbered ? cache_get(&track->ring, index) : NULL;
+    *why = DROP_nack_missing;
+    if (!packet)
+        return NULL;
+    const struct media_meta *meta = media_meta(packet);
+    const uint8_t *payload = rte_pktmbuf_mtod(packet, const uint8_t *) + meta->header;
+    *key_frame = track->key_sent && meta->timestamp == track->key_timestamp;
+    *why = DROP_nack_policy;
+    if (!nack_gate_passes(&state->gate, worker->dp->config->nack_policy,
+                          *key_frame ||
+                              nack_essential(track->config.codec, payload, meta->payload)))
+        return NULL;
+    *why = DROP_nack_repeated;
+    if (repeated(r->session, key, (uint32_t)(worker->now_ns / 1000000)))
+        return NULL;
+    *why = DROP_nack_budget;
+    return nack_budget_has(&state->budget, NACK_VIEWER_BURST, *key_frame) &&
+                   nack_budget_has(&worker->nack_budget, NACK_WORKER_BURST, *key_frame)
+               ? packet
+               : NULL;
+}
+
+static void resend(struct worker *worker, const struct request *r, uint16_t seq)
+{
+    struct session *session = r->session;
+    uint32_t key = r->sub->ssrc << 16 | seq;
+    enum drop why;
+    bool key_frame = false;
     session->nacks++;
+    session->feedback[r->number].asked_since_report++;
     worker_count(worker, COUNT_nack_asked, 1);
-    uint64_t highest = (track->next_index + sub->delta) & INDEX_MASK;
-    uint64_t index = (rtp_nearest_seq(highest, seq) - sub->delta) & INDEX_MASK;
-    struct rte_mbuf *packet = sub->numbered ? cache_get(&track->ring, index) : NULL;
-    enum drop why = DROP_nack_missing;
-    if (packet) {
-        why = DROP_nack_repeated;
-        if (repeated(session, sub->ssrc, seq, worker->now_ns))
-            packet = NULL;
-    }
-    if (packet) {
-        why = DROP_nack_budget;
-        if (!take_token(&session->nack_tokens, &session->nack_tokens_ns, worker->now_ns,
-                        SESSION_NACK_RATE, SESSION_NACK_BURST) ||
-            !take_token(&worker->nack_tokens, &worker->nack_tokens_ns, worker->now_ns,
-                        WORKER_NACK_RATE, WORKER_NACK_BURST))
-            packet = NULL;
-    }
+    struct rte_mbuf *packet = find_packet(worker, r, seq, key, &key_frame, &why);
     if (!packet) {
         worker_drop(worker, why);
         return;
     }
-    bool rtx =
-        sub->rtx_ssrc && sub->rtx_pt != MSG_NO_PT && failover_lease_rtx(worker, session, number);
+    bool rtx = r->sub->rtx_ssrc && r->sub->rtx_pt != MSG_NO_PT &&
+               failover_lease_rtx(worker, session, r->number);
     worker_stage(worker, STAGE_resend);
-    if (fanout_resend(worker, track, tables_sender(&worker->tables, session), sub, packet, rtx)) {
+    if (fanout_resend(worker, r->track, tables_sender(&worker->tables, session), r->sub, packet,
+                      rtx)) {
+        unsigned at = resent_slot(key);
+        session->resent_recently[at].key = key;
+        session->resent_recently[at].at_ms = (uint32_t)(worker->now_ns / 1000000);
+        nack_budget_spend(&session->feedback[r->number].budget);
+        nack_budget_spend(&worker->nack_budget);
         session->resent++;
         worker_count(worker, COUNT_nack_answered, 1);
     }
@@ -139,16 +164,33 @@ static void want_keyframe(struct worker *worker, struct session *session, uint32
         track->key_wanted = true;
 }
 
+// Resent packets may count as received, so what was asked for is looked at, too.
+static void report_loss(struct session_track *state, const struct sub *sub)
+{
+    uint64_t sent = sub->packets - state->reported;
+    uint64_t asked = sent ? (uint64_t)state->asked_since_report * 1000 / sent : 0;
+    uint32_t loss = state->loss_permille;
+    if (asked > loss)
+        loss = asked < 1000 ? (uint32_t)asked : 1000;
+    nack_gate_report(&state->gate, loss);
+    state->reported = sub->packets;
+    state->asked_since_report = 0;
+}
+
 static void on_block(struct worker *worker, struct session *session, const struct rtcp_block *block)
 {
     struct track *track;
     uint8_t number;
-    if (session->role != ROLE_PLAY || !find_sub(worker, session, block->ssrc, &track, &number))
+    if (session->role != ROLE_PLAY)
+        return;
+    const struct sub *sub = find_sub(worker, session, block->ssrc, &track, &number);
+    if (!sub)
         return;
     struct session_track *feedback = &session->feedback[number];
     feedback->loss_permille = block->fraction_lost * 1000u / 256;
     feedback->jitter = block->jitter;
     feedback->lost = block->cumulative_lost > 0 ? (uint64_t)block->cumulative_lost : 0;
+    report_loss(feedback, sub);
     uint64_t rtt_ns;
     uint64_t now_ntp = track->clock.ntp + rtcp_ntp_from_ns(worker->now_ns - track->clock.at_ns) -
                        rtcp_ntp_from_ns(0);
@@ -167,8 +209,12 @@ static void on_nack(struct worker *worker, struct session *session,
     if (!rtcp_read_feedback(packet, &head) || !rtcp_nack_begin(&iter, packet))
         return;
     struct sub *sub = find_sub(worker, session, head.media_ssrc, &track, &number);
-    while (sub && rtcp_nack_next(&iter, &seq))
-        resend(worker, session, number, track, sub, seq);
+    if (!sub)
+        return;
+    struct request request = {session, track, sub, number};
+    earn(worker, &request);
+    while (rtcp_nack_next(&iter, &seq))
+        resend(worker, &request, seq);
 }
 
 static void on_viewer_feedback(struct worker *worker, struct session *session,

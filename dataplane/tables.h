@@ -10,6 +10,7 @@
 #include "cache.h"
 #include "gaps.h"
 #include "map.h"
+#include "nack_policy.h"
 #include "parse.h"
 #include "protect.h"
 #include "rtp.h"
@@ -31,6 +32,11 @@ enum session_state { SESSION_FREE, SESSION_OPEN, SESSION_KEYED };
 struct session_track {
     uint32_t loss_permille, jitter; // of the last report; jitter in clock units
     uint64_t lost;
+    struct nack_budget budget;
+    struct nack_gate gate;
+    uint64_t earned;             // packets sent for which the budget has been given its share
+    uint64_t reported;           // packets sent until the last report
+    uint32_t asked_since_report; // packets
 };
 
 struct session_path {
@@ -101,8 +107,6 @@ struct session {
     uint64_t packets_in, bytes_in, packets_out, bytes_out;
     uint64_t nacks, resent, plis;
     uint64_t bitrate_bytes, bitrate_ns;
-    double nack_tokens; // packets that may be resent now
-    uint64_t nack_tokens_ns;
     struct {
         uint32_t key; // low bits of SSRC << 16 | sequence number
         uint32_t at_ms;
@@ -154,7 +158,9 @@ struct track {
     uint64_t next_index;     // after the highest put into the ring
     uint32_t last_timestamp; // of the newest packet
     uint64_t last_ns;
-    bool key_wanted; // a viewer waits for a key frame
+    bool key_wanted;        // a viewer waits for a key frame
+    bool key_sent;          // a key frame was fanned out,
+    uint32_t key_timestamp; // the last with this timestamp
     uint64_t trunk_key_asked_ns;
 
     // Source worker only.

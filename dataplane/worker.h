@@ -103,8 +103,8 @@ struct worker {
     uint32_t sweep; // next session slot of the housekeeping
     uint64_t sweep_ns, sweep_round_ns;
     uint64_t stream_tick_ns;
-    double nack_tokens; // packets that this worker may resend now
-    uint64_t nack_tokens_ns;
+    struct nack_budget nack_budget;
+    uint64_t nack_earned_ns;
     uint64_t stats_ns;
     uint32_t frames_waiting, media_waiting; // see stats.h
     uint32_t ring_slots;                    // of all packet rings, at the last tick
