@@ -36,7 +36,7 @@ static struct run_plan plan_of(const struct options *o, const struct search_tria
         return (struct run_plan){.mode = MODE_CHURN,
                                  .sessions = RUN_SESSIONS_MAX,
                                  .rate = (double)trial->load,
-                                 .duration_s = trial->duration_s,
+                                 .duration_s = trial->duration_s + RUN_CHURN_LAST_S,
                                  .stay_s = o->stay};
     double rate = o->rate;
     if (rate < (double)trial->load / 10)
@@ -69,6 +69,15 @@ static void tell(const struct options *o, const struct search_trial *trial,
             (double)hist_percentile(&r->hist[BEES_DIST_join], 99) / 1000, r->busiest_worker * 100);
 }
 
+static enum bees_failure most_frequent(const struct bees_result *r)
+{
+    int most = BEES_FAILURE_none;
+    for (int f = BEES_FAILURE_none + 1; f < BEES_FAILURE_COUNT; f++)
+        if (r->failures[f] > r->failures[most])
+            most = f;
+    return (enum bees_failure)most;
+}
+
 int capacity_search(const struct run_environment *environment, struct search *search,
                     struct bees_result *result, struct timeline *timeline)
 {
@@ -92,10 +101,14 @@ int capacity_search(const struct run_environment *environment, struct search *se
         memset(one, 0, sizeof(*one));
         rc = run_execute(environment, &plan, r, one);
         enum search_verdict verdict = capacity_judge(r, o);
-        if (rc == 0 && !run_interrupted())
-            search_report(search, verdict);
-        else
+        bool gone = rc == 0 && r->connected == 0 && verdict == SEARCH_FAIL;
+        if (rc != 0 || run_interrupted() || gone)
             search_stop(search);
+        else
+            search_report(search, verdict);
+        if (gone) // not a matter of load
+            fprintf(stderr, "hitless-bees: not one of %u sessions connected: %s\n", r->sessions,
+                    bees_failure_help(most_frequent(r)));
         tell(o, &trial, r, verdict);
         append(timeline, one, offset_s);
         snprintf(note, sizeof(note), "%llu: %s", (unsigned long long)trial.load,

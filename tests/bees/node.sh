@@ -1,20 +1,22 @@
 # shellcheck shell=bash
-# An appliance and a load machine, each in a network namespace of its own (bees-node, bees-load), one
+# An appliance and a load machine, each in a network namespace of its own ($node_ns, $load_ns), one
 # veth pair between them. Sourced by run and by measurements, not run.
 #
 # node_start BUILD [YAML…]: lines added to the configuration; node_stop undoes everything.
-# The appliance answers on http://10.78.0.1:8080 and http://[fd78::1]:8080 from bees-load.
+# From $load_ns the appliance answers on http://10.78.0.1:8080 and http://[fd78::1]:8080.
 
 node_pids=()
 node_work=
+node_ns=bees-node-$$
+load_ns=bees-load-$$
 node_url=http://10.78.0.1:8080
 
 node_network() {
-  ip netns add bees-node && ip netns add bees-load
-  ip link add eth0 netns bees-node type veth peer name eth0 netns bees-load
   local ns n
+  ip netns add "$node_ns" && ip netns add "$load_ns"
+  ip link add eth0 netns "$node_ns" type veth peer name eth0 netns "$load_ns"
   for n in 1 2; do
-    ns=bees-$([ $n = 1 ] && echo node || echo load)
+    ns=$([ $n = 1 ] && echo "$node_ns" || echo "$load_ns")
     ip -n "$ns" link set lo up
     # XDP cannot see that a local sender left a checksum to the hardware, which veth has none of.
     ip netns exec "$ns" ethtool -K eth0 tx off rx off gso off tso off gro off >/dev/null 2>&1 || true
@@ -23,7 +25,7 @@ node_network() {
     ip -n "$ns" link set eth0 up
   done
   # What the defaults allow is too little for a burst to thousands of sockets.
-  ip netns exec bees-load sysctl -qw net.ipv4.ip_local_port_range="10000 65000" || true
+  ip netns exec "$load_ns" sysctl -qw net.ipv4.ip_local_port_range="10000 65000" || true
 }
 
 node_start() {
@@ -38,14 +40,14 @@ node_start() {
       "  device: eth0" "media:" "  ipv4: 10.78.0.1/24" "  ipv6: fd78::1/64" "http:" \
       '  listen: ["0.0.0.0:8080", "[::]:8080"]' "$@"
   } >"$node_work/config.yaml"
-  ip netns exec bees-node "$build/controlplane/hitless-controlplane" \
+  ip netns exec "$node_ns" "$build/controlplane/hitless-controlplane" \
     --config "$node_work/config.yaml" 2>"$node_work/controlplane.log" &
   node_pids+=($!)
-  ip netns exec bees-node "$build/dataplane/hitless-dataplane" "$node_work/node" \
+  ip netns exec "$node_ns" "$build/dataplane/hitless-dataplane" "$node_work/node" \
     >"$node_work/dataplane.log" 2>&1 &
   node_pids+=($!)
   for ((i = 0; i < 200; i++)); do
-    ip netns exec bees-load curl -sf -o /dev/null "$node_url/healthz" && return 0
+    ip netns exec "$load_ns" curl -sf -o /dev/null "$node_url/healthz" && return 0
     sleep 0.1
   done
   tail -n 8 "$node_work/controlplane.log" "$node_work/dataplane.log" >&2
@@ -53,8 +55,8 @@ node_start() {
 }
 
 node_clean_namespaces() {
-  ip netns del bees-node 2>/dev/null || true
-  ip netns del bees-load 2>/dev/null || true
+  ip netns del "$node_ns" 2>/dev/null || true
+  ip netns del "$load_ns" 2>/dev/null || true
 }
 
 node_stop() {
@@ -71,4 +73,4 @@ node_stop() {
 }
 
 # on_load COMMAND…: on the load machine
-on_load() { ip netns exec bees-load "$@"; }
+on_load() { ip netns exec "$load_ns" "$@"; }

@@ -9,7 +9,6 @@
 #define GRACE_NS 3000000000ull    // for answers that are still to come at the end
 #define GOODBYE_NS 15000000000ull // for DELETEs at the end
 #define WAIT_MS 20
-#define CHURN_LAST_NS 1000000000ull // before the end nobody new joins
 
 static volatile sig_atomic_t interrupted;
 
@@ -31,7 +30,7 @@ static bool may_begin(const struct run *run)
     if (plan->mode != MODE_CHURN)
         return run->begun < plan->sessions;
     // Who would only be joining when the run ends would say nothing.
-    bool soon_over = run->end_ns && run_clock_ns() + CHURN_LAST_NS > run->end_ns;
+    bool soon_over = run->end_ns && run_clock_ns() + RUN_CHURN_LAST_S * 1000000000ull > run->end_ns;
     return run->lives < plan->sessions && !soon_over;
 }
 
@@ -116,8 +115,8 @@ static void finish(struct run *run)
             waiting |= !run->live[i]->with_worker;
         signalling_run(run->signalling, waiting ? WAIT_MS : 0);
     }
-    stop_workers(run);
     look(run, run_clock_ns(), true);
+    stop_workers(run);
     sampler_end(&run->sampler, run->result, run_clock_ns() - run->begin_ns);
     until = run_clock_ns() + GOODBYE_NS;
     while (signalling_busy(run->signalling) > 0 && run_clock_ns() < until)

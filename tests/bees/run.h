@@ -10,6 +10,7 @@
 #include "timeline.h"
 #include "worker.h"
 
+#define RUN_CHURN_LAST_S 1      // before the end of a churning run nobody new joins
 #define RUN_SESSIONS_MAX 400000 // of one run, those that left included
 
 // What outlives a single run.
