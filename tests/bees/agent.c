@@ -12,6 +12,7 @@
 #define TRIES_MAX 6             // 250 ms * (2^6 - 1): 16 s
 #define NOMINATE_WAIT (60 * MS) // how long a better pair is waited for
 #define CONSENT_NS (5000 * MS)  // RFC 7675 5.1, times 0.8 to 1.2
+#define MEDIA_NS (500 * MS)     // media that came so lately comes still
 #define CONSENT_ANSWER (1000 * MS)
 // Peer-reflexive type preference, as a check's PRIORITY says (RFC 8445 7.1.1).
 #define CHECK_PRIORITY (110u << 24 | 65535u << 8 | 255u)
@@ -132,18 +133,21 @@ static struct agent_pair *to_nominate(struct agent *agent, uint64_t now_ns)
     return wait ? NULL : best;
 }
 
-// Moves to the pair that answered last when the selected one has been silent for a consent period.
-static void reselect(struct agent *agent)
+static uint64_t heard_ns(const struct agent_pair *pair)
 {
-    const struct agent_pair *selected = &agent->pair[agent->selected];
-    for (unsigned i = 0; i < agent->pairs; i++) {
-        const struct agent_pair *pair = &agent->pair[i];
-        if (pair->state == PAIR_VALID &&
-            pair->answer_ns > selected->answer_ns + 2 * (CONSENT_NS + CONSENT_ANSWER)) {
-            agent->selected = (uint8_t)i;
-            selected = pair;
-        }
-    }
+    return pair->media_ns > pair->answer_ns ? pair->media_ns : pair->answer_ns;
+}
+
+// The pair that media comes from, when the selected one is silent. NULL: stay.
+static struct agent_pair *to_move_to(struct agent *agent, uint64_t now_ns)
+{
+    uint64_t silent_ns = now_ns - heard_ns(&agent->pair[agent->selected]);
+    if (agent->controlled || silent_ns < AGENT_SILENT_NS)
+        return NULL;
+    for (unsigned i = 0; i < agent->pairs; i++)
+        if (agent->pair[i].state == PAIR_VALID && now_ns - agent->pair[i].media_ns < MEDIA_NS)
+            return &agent->pair[i];
+    return NULL;
 }
 
 // An answered or given-up check of a valid pair is followed by the next consent check.
@@ -284,7 +288,11 @@ uint64_t agent_tick(struct agent *agent, uint64_t now_ns, agent_send_fn send, vo
         if (agent->pair[i].state != PAIR_FAILED && agent->pair[i].next_ns <= now_ns)
             tick_pair(agent, &agent->pair[i], now_ns, send, opaque);
     if (agent->connected) {
-        reselect(agent);
+        struct agent_pair *pair = to_move_to(agent, now_ns);
+        if (pair != NULL) {
+            agent->selected = (uint8_t)(pair - agent->pair);
+            begin_check(agent, pair, true, now_ns, send, opaque);
+        }
     } else if (!agent->controlled) {
         struct agent_pair *pair = to_nominate(agent, now_ns);
         if (pair != NULL)
@@ -312,6 +320,13 @@ bool agent_dead(const struct agent *agent, uint64_t now_ns)
 const struct abi_addr *agent_path(const struct agent *agent)
 {
     return agent->connected ? &agent->pair[agent->selected].remote : NULL;
+}
+
+void agent_heard(struct agent *agent, const struct abi_addr *from, uint64_t now_ns)
+{
+    struct agent_pair *pair = find(agent, from);
+    if (pair != NULL)
+        pair->media_ns = now_ns;
 }
 
 bool agent_knows(const struct agent *agent, const struct abi_addr *from)

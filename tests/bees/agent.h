@@ -15,6 +15,8 @@
 #define AGENT_PWD 24
 #define AGENT_CONSENT_NS 30000000000ull // without an answer for so long, consent is gone
 
+#define AGENT_SILENT_NS 2500000000ull // the selected pair, before another is nominated
+
 enum agent_pair_state { PAIR_WAITING, PAIR_CHECKING, PAIR_VALID, PAIR_FAILED };
 
 struct agent_pair {
@@ -29,6 +31,7 @@ struct agent_pair {
     uint64_t sent_ns;   // the check's first transmission
     uint64_t next_ns;   // when to send again or anew
     uint64_t answer_ns; // last answer; 0: none
+    uint64_t media_ns;  // last media, as the owner tells; 0: none
     uint64_t rtt_ns;    // smoothed; 0: unknown
 };
 
@@ -76,5 +79,8 @@ bool agent_dead(const struct agent *agent, uint64_t now_ns);
 const struct abi_addr *agent_path(const struct agent *agent);
 // Whether media from there belongs to a pair that passed a check.
 bool agent_knows(const struct agent *agent, const struct abi_addr *from);
+// Media came from there. When nothing has come from the selected pair for AGENT_SILENT_NS, the one
+// that media comes from is nominated instead, as browsers do.
+void agent_heard(struct agent *agent, const struct abi_addr *from, uint64_t now_ns);
 
 #endif

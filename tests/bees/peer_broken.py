@@ -42,6 +42,7 @@ ANSWERS = {
     "busy": lambda offer: (503, "full"),
     "teapot": lambda offer: (418, "short and stout"),
     "loop": lambda offer: (307, ""),
+    "away": lambda offer: (308, ""),
 }
 
 
@@ -83,7 +84,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/sdp")
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Location", "/loop" if status == 307 else "/session/1")
+        self.send_header("Location", {307: "/loop", 308: "http://192.0.2.1/whep"}.get(status, "/session/1"))
         self.end_headers()
         self.wfile.write(body)
 

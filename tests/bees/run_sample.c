@@ -138,6 +138,13 @@ static void look_at_workers(struct sampler *s, struct worker *workers, unsigned 
     sample->joins = joined.count;
 }
 
+static void mark_gap(struct sampler *s, const struct timeline_sample *sample)
+{
+    char text[TIMELINE_NOTE];
+    snprintf(text, sizeof(text), "media away for %.0f ms", (double)sample->gap_max_us / 1000);
+    timeline_mark(s->timeline, sample->at_s, text);
+}
+
 void sampler_look(struct sampler *s, struct worker *workers, unsigned count,
                   const struct bees_counters *sum, uint64_t now_ns)
 {
@@ -169,6 +176,9 @@ void sampler_look(struct sampler *s, struct worker *workers, unsigned count,
     s->next_ns = now_ns - now_ns % SECOND + SECOND;
     if (s->timeline != NULL)
         timeline_add(s->timeline, &sample);
+    if (s->timeline != NULL && s->plan->mode == MODE_WATCH &&
+        (double)sample.gap_max_us >= s->options->away_ms * 1000)
+        mark_gap(s, &sample);
     show(sum, (uint32_t)sample.sessions, s, &sample);
     if (s->options->json && s->options->stream)
         print_json(&sample, s);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define HEARD_NS 100000000ull
 #define LATENCY_MAX_NS 60000000000ull // more is another clock
 
 int viewer_open(struct session *s, uint64_t now_ns)
@@ -90,6 +91,7 @@ static void on_path_of_media(struct session *s, const struct abi_addr *from)
     struct bees_session *result = s->result;
     char text[NET_TEXT];
     result->count.path_changes += s->from.family != 0;
+    s->viewer->heard_ns = 0;
     s->from = *from;
     net_text(text, from);
     for (int i = 0; i < result->paths; i++)
@@ -116,8 +118,13 @@ static void note_gap(struct session *s, uint64_t gap, uint64_t now_ns)
 // Every authentic packet: how long nothing came before it.
 static void note_arrival(struct session *s, const struct abi_addr *from, uint64_t now_ns)
 {
+    struct viewer *v = s->viewer;
     if (!net_same(from, &s->from))
         on_path_of_media(s, from);
+    if (now_ns >= v->heard_ns) { // often enough for the agent, too dear for each packet
+        agent_heard(&s->agent, from, now_ns);
+        v->heard_ns = now_ns + HEARD_NS;
+    }
     if (s->last_packet_ns == 0) {
         s->last_packet_ns = now_ns;
         session_step(s, BEES_STEP_packet, now_ns);

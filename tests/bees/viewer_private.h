@@ -25,6 +25,8 @@ struct viewer {
     struct source *primary[2];  // by track: the newest
     struct twcc_receiver *twcc; // NULL: not agreed
     uint64_t twcc_ns, feedback_ns;
+    uint64_t heard_ns; // when the agent is told next that media comes
+
     struct {
         uint8_t track, codec; // codec CODEC_NONE: not agreed
         bool rtx, repaired;   // is RTX; has RTX

@@ -209,6 +209,28 @@ static void test_consent_is_lost(void **state)
     assert_true(agent_dead(&client, net.now_ns));
 }
 
+// The node in use dies and its partner goes on with the media: traffic follows after 2.5 s.
+static void test_follows_the_media(void **state)
+{
+    begin();
+    agent_add(&client, &server_addr[0], 2000, net.now_ns);
+    agent_add(&client, &server_addr[1], 1000, net.now_ns);
+    run_for(&client, &server, false, 6000 * MS);
+    assert_true(net_same(agent_path(&client), &server_addr[0]));
+    net.dead = server_addr[0];
+    unsigned nominations = net.nominations;
+    uint64_t died_ns = net.now_ns;
+    while (net_same(agent_path(&client), &server_addr[0])) {
+        agent_heard(&client, &server_addr[1], net.now_ns);
+        run_for(&client, &server, false, 20 * MS);
+        assert_true(net.now_ns < died_ns + 9000 * MS);
+    }
+    assert_true(net.now_ns - client.pair[0].answer_ns >= AGENT_SILENT_NS);
+    run_for(&client, &server, false, 100 * MS);
+    assert_true(net.nominations > nominations); // and the partner is told so
+    assert_false(agent_dead(&client, net.now_ns));
+}
+
 // Both begin as controlling; the larger tie-breaker keeps the role (RFC 8445 7.3.1.1).
 static void test_role_conflict(void **state)
 {
@@ -271,6 +293,7 @@ int main(void)
         cmocka_unit_test_setup(test_losses_are_made_up_for, setup),
         cmocka_unit_test_setup(test_nobody_answers, setup),
         cmocka_unit_test_setup(test_consent_is_lost, setup),
+        cmocka_unit_test_setup(test_follows_the_media, setup),
         cmocka_unit_test_setup(test_role_conflict, setup),
         cmocka_unit_test_setup(test_unknown_address_is_learnt, setup),
         cmocka_unit_test_setup(test_forgeries_are_ignored, setup),
