@@ -7,6 +7,7 @@
 #define EXTS_MAX 12         // header extensions per packet
 #define EXT_BLOCK_MAX 192   // bytes of header extensions that we carry along
 #define AHEAD 32            // viewers whose state is fetched in advance
+#define RESEND_AHEAD 3      // the same for packets that are sent again
 
 // A packet and the extension blocks it gets, one per numbering in use among the track's viewers.
 struct plan {
@@ -246,52 +247,97 @@ unsigned fanout_run(struct worker *worker, const struct fan_group *groups, unsig
     return sealed;
 }
 
-unsigned fanout_resend(struct worker *worker, struct track *track, struct sender *sender,
-                       struct sub *sub, struct rte_mbuf *packet, bool rtx)
+void fanout_resend(struct worker *worker, struct session *session, struct track *track,
+                   struct sub *sub, struct rte_mbuf *packet, bool rtx)
 {
-    if (!sender->keyed || sender->frame.length == 0)
-        return 0;
+    uint64_t original = (media_meta(packet)->index + sub->delta) & INDEX_MASK;
+    rte_mbuf_refcnt_update(packet, 1); // the ring may let go of it before its turn comes
+    worker->resend[worker->resend_count++] =
+        (struct resend){.session = session,
+                        .track = track,
+                        .sub = sub,
+                        .packet = packet,
+                        .index = rtx ? sub->rtx_index++ & INDEX_MASK : original,
+                        .rtx = rtx};
+    if (worker->resend_count == RTE_DIM(worker->resend))
+        fanout_resend_queued(worker);
+}
+
+static void prefetch_resend(const struct worker *worker, const struct resend *r)
+{
+    const struct sender *sender = tables_sender(&worker->tables, r->session);
+    const struct media_meta *meta = media_meta(r->packet);
+    const uint8_t *data = rte_pktmbuf_mtod(r->packet, const uint8_t *);
+    rte_prefetch0(&sender->frame);
+    rte_prefetch0((const uint8_t *)&sender->frame + ABI_CACHE_LINE);
+    for (unsigned at = 0; at < meta->header + (unsigned)meta->payload; at += ABI_CACHE_LINE)
+        rte_prefetch0(data + at);
+}
+
+// Puts a packet into the batch, with its own plaintext: the original sequence number stands in
+// front of an RTX payload, so that is sealed in place. False: dropped.
+static bool add_resend(struct worker *worker, struct batch *batch, const struct resend *r)
+{
+    const struct sender *sender = tables_sender(&worker->tables, r->session);
+    const struct sub *sub = r->sub;
     struct plan plan;
-    make_plan(&plan, track, packet);
+    make_plan(&plan, r->track, r->packet);
     const struct media_meta *meta = plan.meta;
-    struct rte_mbuf *m = rte_pktmbuf_alloc(worker->pools.tx);
-    if (!m) {
+    if (!sender->keyed || sender->frame.length == 0)
+        return false;
+    if (!batch_room(worker, batch)) {
         worker_drop(worker, DROP_no_mbuf);
-        return 0;
+        return false;
     }
-    uint64_t original = (meta->index + sub->delta) & INDEX_MASK;
-    uint64_t index = rtx ? sub->rtx_index & INDEX_MASK : original;
-    uint32_t ssrc = rtx ? sub->rtx_ssrc : sub->ssrc;
-    uint8_t *out = rte_pktmbuf_mtod(m, uint8_t *) + sender->frame.length;
-    size_t header = write_header(out, &plan, sub, rtx ? sub->rtx_pt : sub->pt, ssrc, index);
-    const uint8_t *source = plan.payload;
-    uint16_t payload = meta->payload;
-    if (rtx) {
-        // Sealed in place: the original sequence number goes in front of the payload.
-        payload += RTP_RTX_OSN;
-        source = out + header;
-    }
+    struct rte_mbuf *m = batch->mbuf[batch->used];
+    uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *), *out = frame + sender->frame.length;
+    uint32_t ssrc = r->rtx ? sub->rtx_ssrc : sub->ssrc;
+    frame_begin(&sender->frame, frame);
+    size_t header = write_header(out, &plan, sub, r->rtx ? sub->rtx_pt : sub->pt, ssrc, r->index);
+    uint16_t payload = (uint16_t)(meta->payload + (r->rtx ? RTP_RTX_OSN : 0));
     size_t length = header + payload + protect_tag_len(sender->tx.key.profile);
     if (!fits(worker, sender, length) ||
         sender->frame.length + length + PROTECT_TAG_ROOM > rte_pktmbuf_tailroom(m)) {
         worker_drop(worker, DROP_too_big);
-        rte_pktmbuf_free(m);
-        return 0;
+        return false;
     }
-    if (rtx) {
-        rtp_rtx_write_osn(out + header, (uint16_t)original);
+    if (r->rtx) {
+        rtp_rtx_write_osn(out + header, (uint16_t)(meta->index + sub->delta));
         memcpy(out + header + RTP_RTX_OSN, plan.payload, meta->payload);
-        sub->rtx_index++;
     }
-    struct seal_job job = {.tx = &sender->tx,
-                           .src = source,
-                           .dst = out,
-                           .header_len = (uint16_t)header,
-                           .payload_len = payload,
-                           .ssrc = ssrc,
-                           .index = index};
-    protect_seal(worker->protect, &job, 1);
-    worker_finish_frame(worker, &sender->frame, m, length);
-    worker_send(worker, m);
-    return (unsigned)length;
+    batch->sender[batch->used] = sender;
+    batch->job[batch->used++] = (struct seal_job){.tx = &sender->tx,
+                                                  .src = r->rtx ? out + header : plan.payload,
+                                                  .dst = out,
+                                                  .header_len = (uint16_t)header,
+                                                  .payload_len = payload,
+                                                  .ssrc = ssrc,
+                                                  .index = r->index};
+    return true;
+}
+
+void fanout_resend_queued(struct worker *worker)
+{
+    struct batch batch;
+    unsigned n = worker->resend_count;
+    if (n == 0)
+        return;
+    enum stage before = worker_stage(worker, STAGE_resend);
+    batch.room = batch.used = 0;
+    batch.left = n;
+    for (unsigned i = 0; i < n; i++) {
+        struct resend *r = &worker->resend[i];
+        if (i + RESEND_AHEAD < n)
+            prefetch_resend(worker, &r[RESEND_AHEAD]);
+        if (!add_resend(worker, &batch, r))
+            continue;
+        r->session->resent++;
+        worker_count(worker, COUNT_nack_answered, 1);
+    }
+    if (batch.room)
+        batch_end(worker, &batch);
+    for (unsigned i = 0; i < n; i++)
+        rte_pktmbuf_free(worker->resend[i].packet);
+    worker->resend_count = 0;
+    worker_stage(worker, before);
 }

@@ -16,9 +16,13 @@ struct fan_group {
 // packets. Returns the number of packets sealed.
 unsigned fanout_run(struct worker *worker, const struct fan_group *groups, unsigned count);
 
-// Sends one packet of the ring to one viewer again: as RTX (which the viewer negotiated), else the
-// very same packet (same index, same bytes). Returns bytes of RTP sent, 0 if dropped.
-unsigned fanout_resend(struct worker *worker, struct track *track, struct sender *sender,
-                       struct sub *sub, struct rte_mbuf *packet, bool rtx);
+// Has one packet of the ring sent to one viewer again when fanout_resend_queued is called, or
+// before: as RTX, with that viewer's next RTX index, or the very same packet (same index, same
+// bytes).
+void fanout_resend(struct worker *worker, struct session *session, struct track *track,
+                   struct sub *sub, struct rte_mbuf *packet, bool rtx);
+
+// Sends what fanout_resend was given.
+void fanout_resend_queued(struct worker *worker);
 
 #endif

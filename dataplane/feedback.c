@@ -94,9 +94,9 @@ static struct rte_mbuf *find_packet(struct worker *worker, const struct request 
     const uint8_t *payload = rte_pktmbuf_mtod(packet, const uint8_t *) + meta->header;
     *key_frame = track->key_sent && meta->timestamp == track->key_timestamp;
     *why = DROP_nack_policy;
-    if (!nack_gate_passes(&state->gate, worker->dp->config->nack_policy,
-                          *key_frame ||
-                              nack_essential(track->config.codec, payload, meta->payload)))
+    if (worker->dp->config->nack_policy == ABI_NACK_ADAPTIVE && !*key_frame &&
+        !nack_gate_passes(&state->gate,
+                          nack_essential(track->config.codec, payload, meta->payload)))
         return NULL;
     *why = DROP_nack_repeated;
     if (repeated(r->session, key, (uint32_t)(worker->now_ns / 1000000)))
@@ -124,18 +124,12 @@ static void resend(struct worker *worker, const struct request *r, uint16_t seq)
     }
     bool rtx = r->sub->rtx_ssrc && r->sub->rtx_pt != MSG_NO_PT &&
                failover_lease_rtx(worker, session, r->number);
-    worker_stage(worker, STAGE_resend);
-    if (fanout_resend(worker, r->track, tables_sender(&worker->tables, session), r->sub, packet,
-                      rtx)) {
-        unsigned at = resent_slot(key);
-        session->resent_recently[at].key = key;
-        session->resent_recently[at].at_ms = (uint32_t)(worker->now_ns / 1000000);
-        nack_budget_spend(&session->feedback[r->number].budget);
-        nack_budget_spend(&worker->nack_budget);
-        session->resent++;
-        worker_count(worker, COUNT_nack_answered, 1);
-    }
-    worker_stage(worker, STAGE_feedback);
+    unsigned at = resent_slot(key);
+    session->resent_recently[at].key = key;
+    session->resent_recently[at].at_ms = (uint32_t)(worker->now_ns / 1000000);
+    nack_budget_spend(&session->feedback[r->number].budget);
+    nack_budget_spend(&worker->nack_budget);
+    fanout_resend(worker, session, r->track, r->sub, packet, rtx);
 }
 
 // The viewer's track that sends this SSRC; its stream track in `*track`.

@@ -68,6 +68,12 @@ static inline uint32_t map_find_entry(const struct map *map, const struct abi_ad
     return i;
 }
 
+// Fetches what map_get is going to read first.
+static inline void map_prefetch(const struct map *map, const struct abi_addr *key)
+{
+    __builtin_prefetch(&map->entries[map_hash(map, key) & map->mask]);
+}
+
 // The key's value or MAP_NONE.
 static inline uint32_t map_get(const struct map *map, const struct abi_addr *key)
 {

@@ -58,10 +58,10 @@ struct nack_gate {
 // Takes one report of the viewer: parts per thousand lost since the one before.
 void nack_gate_report(struct nack_gate *gate, uint32_t loss_permille);
 
-// Whether a packet that is asked for is to be sent. `policy` is an enum abi_nack_policy.
-static inline bool nack_gate_passes(const struct nack_gate *gate, uint32_t policy, bool essential)
+// Whether the adaptive policy sends a packet that is asked for.
+static inline bool nack_gate_passes(const struct nack_gate *gate, bool essential)
 {
-    return policy != ABI_NACK_ADAPTIVE || essential || gate->open;
+    return essential || gate->open;
 }
 
 // Whether others are decoded from this packet, as far as its payload's own header says. What cannot

@@ -288,40 +288,56 @@ static bool handle_link(struct worker *worker, struct rte_mbuf *m)
     return true;
 }
 
-// One frame. Takes the mbuf.
-static void handle_frame(struct worker *worker, struct rte_mbuf *m)
+// What opening a client's packet reads of its session.
+static void prefetch_session(const struct session *session)
 {
+    const uint8_t *rtcp = (const uint8_t *)&session->rtcp_rx;
+    rte_prefetch0(session);
+    rte_prefetch0(session->feedback);
+    for (unsigned at = 0; at < sizeof(session->rtcp_rx) + sizeof(session->rtcp_source[0]);
+         at += ABI_CACHE_LINE)
+        rte_prefetch0(rtcp + at);
+}
+
+// A frame that has arrived, parsed.
+struct arrival {
+    struct rte_mbuf *m;
     struct parsed parsed;
+    enum drop why; // PARSE_OK, or the reason to drop
+};
+
+// Takes the mbuf.
+static void handle_frame(struct worker *worker, const struct arrival *arrival)
+{
+    struct rte_mbuf *m = arrival->m;
+    const struct parsed *parsed = &arrival->parsed;
     bool taken = false;
-    worker_stage(worker, STAGE_parse);
     uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
-    enum drop why = m->nb_segs == 1 ? parse_frame(frame, rte_pktmbuf_data_len(m),
-                                                  worker->dp->config->vlan, &parsed)
-                                    : DROP_ip_truncated;
-    if (why != PARSE_OK) {
-        worker_drop(worker, why);
-    } else if (parsed.class == CLASS_ARP || parsed.class == CLASS_ICMP ||
-               parsed.class == CLASS_ICMPV6) {
+    worker_stage(worker, STAGE_parse);
+    if (arrival->why != PARSE_OK) {
+        worker_drop(worker, arrival->why);
+    } else if (parsed->class == CLASS_ARP || parsed->class == CLASS_ICMP ||
+               parsed->class == CLASS_ICMPV6) {
         taken = handle_link(worker, m);
-    } else if (parsed.class == CLASS_BFD) {
-        taken = handle_bfd(worker, m, &parsed);
-    } else if (is_for_me(worker, &parsed, m, &taken)) {
-        const uint8_t *payload = frame + parsed.payload;
+    } else if (parsed->class == CLASS_BFD) {
+        taken = handle_bfd(worker, m, parsed);
+    } else if (is_for_me(worker, parsed, m, &taken)) {
+        const uint8_t *payload = frame + parsed->payload;
         struct session *session;
-        switch (parsed.class) {
+        switch (parsed->class) {
         case CLASS_STUN:
             worker_stage(worker, STAGE_stun);
-            ice_input(worker, frame, &parsed);
+            ice_input(worker, frame, parsed);
             break;
         case CLASS_DTLS:
-            pass_dtls(worker, payload, &parsed);
+            pass_dtls(worker, payload, parsed);
             break;
         case CLASS_RTP:
         case CLASS_RTCP:
-            session = tables_by_remote(&worker->tables, &parsed.src);
+            session = tables_by_remote(&worker->tables, &parsed->src);
             if (session)
-                take_media(worker, session, payload, &parsed);
-            else if (!take_trunk(worker, payload, &parsed))
+                take_media(worker, session, payload, parsed);
+            else if (!take_trunk(worker, payload, parsed))
                 worker_drop(worker, DROP_rtp_no_path);
             break;
         default:
@@ -330,6 +346,35 @@ static void handle_frame(struct worker *worker, struct rte_mbuf *m)
     }
     if (!taken)
         rte_pktmbuf_free(m);
+}
+
+// Takes the mbufs. In three rounds, because every client is somebody else's cache miss: parse and
+// fetch the entries of the address table, find the sessions and fetch them, then handle in order.
+static void handle_frames(struct worker *worker, struct rte_mbuf *const frames[], unsigned count)
+{
+    struct arrival arrivals[BURST];
+    const struct tables *tables = &worker->tables;
+    worker_stage(worker, STAGE_parse);
+    for (unsigned i = 0; i < count; i++) {
+        struct arrival *a = &arrivals[i];
+        a->m = frames[i];
+        a->why = a->m->nb_segs == 1
+                     ? parse_frame(rte_pktmbuf_mtod(a->m, const uint8_t *),
+                                   rte_pktmbuf_data_len(a->m), worker->dp->config->vlan, &a->parsed)
+                     : DROP_ip_truncated;
+        if (a->why == PARSE_OK && count > 1)
+            map_prefetch(&tables->by_remote, &a->parsed.src);
+    }
+    for (unsigned i = 0; i < count && count > 1; i++) {
+        const struct arrival *a = &arrivals[i];
+        if (a->why != PARSE_OK || (a->parsed.class != CLASS_RTP && a->parsed.class != CLASS_RTCP))
+            continue;
+        const struct session *session = tables_by_remote(tables, &a->parsed.src);
+        if (session)
+            prefetch_session(session);
+    }
+    for (unsigned i = 0; i < count; i++)
+        handle_frame(worker, &arrivals[i]);
 }
 
 static void note_depth(uint32_t *most, const struct rte_ring *ring)
@@ -350,8 +395,7 @@ static unsigned take_mail(struct worker *worker)
         note_depth(&worker->media_waiting, worker->media_from[from]);
         unsigned n =
             rte_ring_sc_dequeue_burst(worker->frames_from[from], (void **)mail, BURST, NULL);
-        for (unsigned i = 0; i < n; i++)
-            handle_frame(worker, mail[i]);
+        handle_frames(worker, mail, n);
         total += n;
         n = rte_ring_sc_dequeue_burst(worker->media_from[from], (void **)mail, BURST, NULL);
         worker_stage(worker, STAGE_open);
@@ -377,10 +421,9 @@ static unsigned receive(struct worker *worker)
         worker->stage_tsc = rte_rdtsc();
     for (uint16_t i = 0; i < n; i++)
         rte_prefetch0(rte_pktmbuf_mtod(burst[i], void *));
-    for (uint16_t i = 0; i < n; i++) {
+    for (uint16_t i = 0; i < n; i++)
         worker_count(worker, COUNT_rx_bytes, rte_pktmbuf_pkt_len(burst[i]));
-        handle_frame(worker, burst[i]);
-    }
+    handle_frames(worker, burst, n);
     worker_count(worker, COUNT_rx_packets, n);
     return n;
 }
@@ -501,6 +544,7 @@ bool worker_turn(struct worker *worker)
     failover_turn(worker);
     unsigned work = receive(worker);
     work += take_mail(worker);
+    fanout_resend_queued(worker);
     fan_out_waiting(worker);
     worker_stage(worker, STAGE_control);
     work += control_poll(worker, CONTROL_BUDGET);

@@ -66,6 +66,16 @@ struct dataplane {
     struct worker *worker[ABI_MAX_WORKERS];
 };
 
+// A packet to be sent again. Its index is taken already.
+struct resend {
+    struct session *session;
+    struct track *track;
+    struct sub *sub;
+    struct rte_mbuf *packet; // a reference
+    uint64_t index;
+    bool rtx;
+};
+
 struct worker {
     struct dataplane *dp;
     uint32_t id;
@@ -103,6 +113,8 @@ struct worker {
     uint32_t sweep; // next session slot of the housekeeping
     uint64_t sweep_ns, sweep_round_ns;
     uint64_t stream_tick_ns;
+    struct resend resend[BURST * 2]; // asked for in this turn
+    uint16_t resend_count;
     struct nack_budget nack_budget;
     uint64_t nack_earned_ns;
     uint64_t stats_ns;

@@ -79,10 +79,10 @@ static void test_the_gate_opens_and_shuts_with_hysteresis(void **state)
 static void test_what_passes(void **state)
 {
     const struct nack_gate open = {.open = true}, shut = {0};
-    assert_true(nack_gate_passes(&shut, ABI_NACK_ALWAYS, false));
-    assert_true(nack_gate_passes(&shut, ABI_NACK_ADAPTIVE, true));
-    assert_false(nack_gate_passes(&shut, ABI_NACK_ADAPTIVE, false));
-    assert_true(nack_gate_passes(&open, ABI_NACK_ADAPTIVE, false));
+    assert_true(nack_gate_passes(&shut, true));
+    assert_false(nack_gate_passes(&shut, false));
+    assert_true(nack_gate_passes(&open, true));
+    assert_true(nack_gate_passes(&open, false));
 }
 
 static const struct {
