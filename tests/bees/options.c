@@ -28,16 +28,18 @@ struct spec {
     size_t offset;
     double min, max;
 };
+#define DEFAULT_RATE 20.0
 #define AT(field) offsetof(struct options, field)
 
 static const struct spec specs[] = {
     {"How many, how fast, how long", NULL, NULL, HEADING, 0, 0, 0},
     {"sessions", "N", "sessions (1)", COUNT, AT(sessions), 1, OPTIONS_SESSIONS_MAX},
-    {"rate", "R/s", "sessions begun each second (20)", NUMBER, AT(rate), 0.01, 10000},
+    {"rate", "R/s", "sessions begun each second (20, or more if all would not begin in time)",
+     NUMBER, AT(rate), 0.01, 10000},
     {"duration", "S", "seconds until it stops by itself, joining included (30)", NUMBER,
      AT(duration), 1, OPTIONS_DURATION_MAX},
     {"mode", "NAME",
-     "steady, ramp (evenly over the duration), churn (each leaves after --stay), "
+     "steady, ramp (evenly over time), churn (each leaves after --stay), "
      "storm (all at once)",
      TEXT, AT(mode_text), 0, 0},
     {"stay", "S", "churn: seconds that a session stays (10)", NUMBER, AT(stay), 0.5, 86400},
@@ -288,6 +290,19 @@ static int read_mode(struct options *o, FILE *err)
     return 0;
 }
 
+// A rate that nobody gave lets all sessions begin in time.
+static void pace(struct options *o, FILE *err)
+{
+    if (o->rate == 0) {
+        double needed = 3 * o->sessions / o->duration;
+        o->rate = needed > DEFAULT_RATE ? needed : DEFAULT_RATE;
+    } else if (o->sessions > o->rate * o->duration && o->mode_text == NULL &&
+               o->command != COMMAND_CAPACITY) {
+        fprintf(err, "hitless-bees: at %g/s not all of %u sessions can begin in %g s\n", o->rate,
+                o->sessions, o->duration);
+    }
+}
+
 static int settle(struct options *o, FILE *err)
 {
     if (strncasecmp(o->url, "http://", 7) != 0 && strncasecmp(o->url, "https://", 8) != 0)
@@ -304,6 +319,7 @@ static int settle(struct options *o, FILE *err)
         return wrong(err, "--min is above --max", "");
     if (o->streams == 0)
         o->streams = o->protocol->role == BEES_WHEP ? 1 : OPTIONS_SESSIONS_MAX;
+    pace(o, err);
     o->impair = (struct impair_config){
         .loss = o->drop,
         .duplicate = o->duplicate,
@@ -355,7 +371,6 @@ int options_read(struct options *o, int argc, char **argv, FILE *out, FILE *err)
 {
     *o = (struct options){.sessions = 1,
                           .concurrency = 64,
-                          .rate = 20,
                           .duration = 30,
                           .stay = 10,
                           .join_s = 15,

@@ -65,6 +65,10 @@ static void test_good_lines(void **state)
     assert_int_equal(options.profiles, 2);
     assert_int_equal(options.profile[0], PROFILE_AES128_CM_SHA1_80);
     assert_int_equal(options.codec_count, 1);
+    assert_int_equal(read_line("whep http://h/s --sessions 2000 --duration 30"), 0);
+    assert_true(options.rate == 200); // all have begun after a third of the time
+    assert_int_equal(read_line("whep http://h/s"), 0);
+    assert_true(options.rate == 20);
     assert_int_equal(read_line("--help"), 1);
     assert_non_null(strstr(out_text, "--max-loss"));
 }
