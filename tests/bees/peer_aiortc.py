@@ -107,7 +107,7 @@ class Peer:
         if self.args.redirect and "redirected" not in request.query:
             return web.Response(status=307, headers={**CORS, "Location": f"/{role}/{name}?redirected"})
         refused = self.refuse(request)
-        if refused:
+        if refused is not None:
             return refused
         if role == "whep" and name not in self.streams:
             return web.Response(status=409, text="nobody publishes this stream",
@@ -170,7 +170,7 @@ class Peer:
 
     async def session(self, request):
         refused = self.refuse(request)
-        if refused:
+        if refused is not None:
             return refused
         if request.match_info["token"] not in self.sessions:
             return web.Response(status=404, text="no such session", headers=CORS)
