@@ -196,7 +196,8 @@ struct tables {
     size_t file_size;
     struct session *sessions; // max_sessions
     struct sender *senders;   // of the same slots
-    struct stream **streams;  // max_streams, NULL: not served here
+    struct stream *all_streams;
+    struct stream **streams; // max_streams, of those; NULL: not served here
     uint32_t max_sessions, max_streams;
     uint32_t session_count, stream_count;
     uint32_t cache_min, cache_max; // packets per track ring
@@ -252,6 +253,12 @@ void tables_reset_source(struct stream *stream);
 // Starts the record for transport-wide feedback if the publisher negotiated it. 0 or -ENOMEM.
 int tables_make_twcc(struct stream *stream);
 void tables_close_stream(struct tables *tables, struct stream *stream);
+
+// A track's ring and the records of what is missing; `track` need not be free of old pointers when
+// it is made. 0 or -ENOMEM, after which it can be freed all the same.
+int tables_make_track(const struct tables *tables, struct track *track);
+void tables_free_track(struct track *track);
+uint64_t tables_random(void); // the kernel's
 
 // Joins a viewer's session to its stream's tracks, or takes it away. Joining twice is harmless.
 int tables_join(struct tables *tables, struct session *session);
