@@ -192,8 +192,8 @@ static int init_eal(const struct abi_config *config, char *why, size_t why_size)
                          rte_strerror(rte_errno));
     if (config->hugepages == 0)
         rte_memseg_list_walk(want_huge, NULL);
-    // Without shared files EAL still makes its directory, and leaves it.
-    if (config->hugepages == 0 && rmdir(rte_eal_get_runtime_dir()) == 0)
+    // Without shared files EAL still makes its directory, and leaves it. Somebody else's is not empty.
+    if (rmdir(rte_eal_get_runtime_dir()) == 0)
         rmdir("/var/run/dpdk");
     return 0;
 }
