@@ -12,14 +12,23 @@
 #define DEFAULT_JOIN_MS 2000 // 99th percentile
 #define JOIN_RATE_MAX 500    // sessions begun each second while a trial loads up
 
+double capacity_max_loss(const struct options *o)
+{
+    return o->max_loss >= 0 ? o->max_loss : DEFAULT_LOSS;
+}
+
+double capacity_max_join_ms(const struct options *o)
+{
+    return o->max_join_ms > 0 ? o->max_join_ms : DEFAULT_JOIN_MS;
+}
+
 enum search_verdict capacity_judge(const struct bees_result *r, const struct options *o)
 {
-    double bound = o->max_loss >= 0 ? o->max_loss : DEFAULT_LOSS;
-    double join_ms = o->max_join_ms > 0 ? o->max_join_ms : DEFAULT_JOIN_MS;
     uint32_t ours = r->failures[BEES_FAILURE_fd_limit] + r->failures[BEES_FAILURE_port_exhaustion] +
                     r->failures[BEES_FAILURE_out_of_memory];
-    bool bad = r->failed > 0 || r->sessions == 0 || result_loss(r) > bound ||
-               (double)hist_percentile(&r->hist[BEES_DIST_join], 99) > join_ms * 1000;
+    bool bad =
+        r->failed > 0 || r->sessions == 0 || result_loss(r) > capacity_max_loss(o) ||
+        (double)hist_percentile(&r->hist[BEES_DIST_join], 99) > capacity_max_join_ms(o) * 1000;
     // Publishing: what left late, or not at all, was not the load that was asked for.
     bool late = r->count.sent_packets > 0 &&
                 (double)r->count.late_sends > (double)r->count.sent_packets * 0.01;

@@ -10,6 +10,10 @@
 int capacity_search(const struct run_environment *environment, struct search *search,
                     struct bees_result *result, struct timeline *timeline);
 
+// The bounds of a trial: lost packets as a fraction, and the 99th percentile of joining, in ms.
+double capacity_max_loss(const struct options *options);
+double capacity_max_join_ms(const struct options *options);
+
 // What a trial says. Pure.
 enum search_verdict capacity_judge(const struct bees_result *result, const struct options *options);
 

@@ -45,6 +45,8 @@ static int write_report(const struct options *options, const struct bees_result 
                             .timeline = timeline,
                             .search = search,
                             .load_unit = options->by_rate ? "joins per second" : "sessions",
+                            .max_loss = capacity_max_loss(options),
+                            .max_join_ms = capacity_max_join_ms(options),
                             .command = options->line,
                             .host = host,
                             .began = began,

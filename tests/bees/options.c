@@ -57,6 +57,7 @@ static const struct spec specs[] = {
     {"token", "TOKEN", "bearer token (or the environment's HITLESS_BEES_TOKEN)", TEXT, AT(token), 0,
      0},
     {"token-file", "FILE", "the same from the first line of a file", TEXT, AT(token_file), 0, 0},
+    {"ca", "FILE", "certificates to trust in place of the system's (PEM)", TEXT, AT(ca), 0, 0},
     {"insecure", NULL, "take any TLS certificate", FLAG, AT(insecure), 0, 0},
     {"i-own-this-server", NULL, "allow public addresses: only for servers of your own", FLAG,
      AT(own_server), 0, 0},

@@ -39,7 +39,7 @@ struct options {
     double away_ms; // watch-failover
     bool json, stream, quiet, headers_only, own_server, insecure, trickle, no_twcc, no_audio,
         no_video, verbose;
-    const char *report, *token, *token_file, *codecs, *srtp, *mode_text, *protocol_text;
+    const char *report, *token, *token_file, *ca, *codecs, *srtp, *mode_text, *protocol_text;
     const char *metrics_address;
 
     double drop, duplicate, reorder, burst;                // fractions

@@ -18,6 +18,7 @@ import math
 import mimetypes
 import pathlib
 import secrets
+import ssl
 import time
 
 import aioice.ice
@@ -119,6 +120,8 @@ class Peer:
             await pc.setRemoteDescription(RTCSessionDescription(await request.text(), "offer"))
             if role == "whep":
                 self.play(pc, name)
+            for transceiver in pc.getTransceivers() if self.args.setup == "passive" else []:
+                transceiver._transport._set_role("server")
             await pc.setLocalDescription(await pc.createAnswer())
         except Exception as error:  # whatever the offer made aiortc stumble over
             await pc.close()
@@ -238,6 +241,10 @@ def main():
     parser.add_argument("--token", help="bearer token that every request must carry")
     parser.add_argument("--relative", action="store_true", help="answer with a relative Location")
     parser.add_argument("--redirect", action="store_true", help="answer the first POST with 307")
+    parser.add_argument("--setup", choices=["active", "passive"], default="active",
+                        help="DTLS role that answers take: client (active) or server (passive)")
+    parser.add_argument("--certificate", metavar="FILE", help="serve HTTPS with this chain and --key")
+    parser.add_argument("--key", metavar="FILE")
     parser.add_argument("--generate", action="append", default=[], metavar="STREAM",
                         help="a stream that is a generated test picture, repeatable")
     parser.add_argument("--width", type=int, default=320)
@@ -251,7 +258,11 @@ def main():
     for address in args.bind:
         ipaddress.ip_address(address)
     behave_like_lite(args.bind)
-    web.run_app(Peer(args).application(), host=args.bind, port=args.port, print=None,
+    tls = None
+    if args.certificate:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(args.certificate, args.key)
+    web.run_app(Peer(args).application(), host=args.bind, port=args.port, print=None, ssl_context=tls,
                 access_log=log if args.verbose else None)
 
 

@@ -75,12 +75,15 @@ static void write_head(FILE *out, const struct report *report, const char *headl
 static void write_search(FILE *out, const struct report *report)
 {
     const char *unit = report->load_unit ? report->load_unit : "sessions";
-    if (!report->search)
-        return;
-    fputs("<h2>The search</h2><p>Each trial runs the server at one load and asks whether loss and "
-          "joins "
-          "stay within their bounds. It ended because ",
+    char text[240];
+    fputs("<h2>The search</h2><p>Each trial runs the server at one load. It carries the load if ",
           out);
+    snprintf(text, sizeof(text),
+             "no session fails, at most %s of the packets are lost and 99 %% of the sessions join "
+             "within %s",
+             text_fraction(report->max_loss).at, text_us(report->max_join_ms * 1e3).at);
+    html(out, text);
+    fputs(". The search ended because ", out);
     html(out, search_reason_text(report->search->result.reason));
     fputs(".</p>\n", out);
     plot_search(out, report->search, unit);

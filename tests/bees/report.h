@@ -1,6 +1,6 @@
 // The report of a run: one HTML page for somebody who was not there.
 //
-// Self-contained: inline CSS and SVG, no script, nothing fetched; light and dark; narrow and wide.
+// Self-contained: inline CSS, SVG and script, nothing fetched; light and dark; narrow and wide.
 // Written to a temporary file next to the target and renamed, so that there is a whole report or
 // none. Everything that came from outside is escaped.
 #ifndef HITLESS_BEES_REPORT_H
@@ -21,6 +21,8 @@ struct report {
     const struct search *search;     // NULL: no capacity search
     const char *figures_of; // of a search, if not of its best trial (else of its first); or NULL
     const char *load_unit;  // of the search: "sessions"
+    double max_loss;        // of the search: what a load had to keep, a fraction
+    double max_join_ms;     // the same: 99 % of joins within
     const char *command;    // as it was typed; NULL: left out
     const char *host;       // the load machine; NULL: left out
     int64_t began;          // CLOCK_REALTIME seconds

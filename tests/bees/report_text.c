@@ -196,7 +196,9 @@ static void search_headline(const struct report *report, char *text, size_t size
             "The server carries at least %s %s; at %s this machine, not the server, was the limit.",
             best.at, unit, limited.at);
     else if (found->failing > 0)
-        snprintf(text, size, "The server carries %s %s; with %s it no longer kept the bounds.",
+        snprintf(text, size,
+                 "The server’s capacity is between %s %s, which it carried, and %s, which were too "
+                 "many.",
                  best.at, unit, failing.at);
     else
         snprintf(text, size, "The server carries at least %s %s; more was not tried.", best.at,

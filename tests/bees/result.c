@@ -1,5 +1,6 @@
 // What a run ends with; see result.h. The JSON's first fields are the ones that contracts name.
 #include "result.h"
+#include "capacity.h"
 #include <inttypes.h>
 #include <jansson.h>
 #include <string.h>
@@ -82,10 +83,11 @@ static json_t *found(const struct search *search, const struct options *options)
                                                 "duration_s", t->duration_s, "verdict",
                                                 search_verdict_name(t->verdict)));
     }
-    return json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:o}", "unit",
-                     options->by_rate ? "joins_per_s" : "sessions", "capacity", (json_int_t)r->best,
-                     "failing", (json_int_t)r->failing, "generator_limit", (json_int_t)r->limited,
-                     "limited_by",
+    return json_pack("{s:s, s:f, s:f, s:I, s:I, s:I, s:s, s:s, s:o}", "unit",
+                     options->by_rate ? "joins_per_s" : "sessions", "max_loss",
+                     capacity_max_loss(options), "max_join_ms", capacity_max_join_ms(options),
+                     "capacity", (json_int_t)r->best, "failing", (json_int_t)r->failing,
+                     "generator_limit", (json_int_t)r->limited, "limited_by",
                      r->failing                            ? "server"
                      : r->reason == SEARCH_GENERATOR_LIMIT ? "load_tester"
                                                            : "nothing",
@@ -160,13 +162,20 @@ static void print_ms(const struct bees_result *r, enum bees_distribution d, FILE
 static void print_search(const struct search *search, const struct options *o, FILE *out)
 {
     const struct search_result *r = &search->result;
-    fprintf(out, "capacity: %" PRIu64 " %s (%s), %u trials", r->best,
-            o->by_rate ? "joins/s" : "sessions", search_reason_text(r->reason), r->trials);
-    if (r->failing)
-        fprintf(out, "; %" PRIu64 " failed", r->failing);
+    const char *unit = o->by_rate ? "joins/s" : "sessions";
+    if (r->best && r->failing)
+        fprintf(out,
+                "capacity: between %" PRIu64 " %s, which passed, and %" PRIu64 ", which failed",
+                r->best, unit, r->failing);
+    else if (r->best)
+        fprintf(out, "capacity: at least %" PRIu64 " %s", r->best, unit);
+    else
+        fprintf(out, "capacity: none of the loads tried passed");
     if (r->limited)
         fprintf(out, "; at %" PRIu64 " this load tester was the limit", r->limited);
-    fputc('\n', out);
+    fprintf(out, " (loss up to %g %%, 99 %% of joins within %g ms; %u trials: %s)\n",
+            capacity_max_loss(o) * 100, capacity_max_join_ms(o), r->trials,
+            search_reason_text(r->reason));
 }
 
 void result_text(const struct bees_result *r, const struct options *o, const struct search *search,

@@ -155,6 +155,7 @@ static int start(struct run *run)
                                            .timeout_ms = (uint32_t)(o->http_s * 1000),
                                            .concurrency = o->concurrency,
                                            .anywhere = o->own_server,
+                                           .ca = o->ca,
                                            .insecure = o->insecure};
     if (run->plan->mode == MODE_STORM && o->sessions > signalling.concurrency)
         signalling.concurrency = o->sessions < 1024 ? o->sessions : 1024;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define SECOND 1000000000ull
+#define SHORT_S 0.5
 
 // What /metrics shows: a copy, because the server has a thread of its own.
 static struct {
@@ -124,7 +125,7 @@ static void look_at_workers(struct sampler *s, struct worker *workers, unsigned 
         sample->gap_max_us = gap > sample->gap_max_us ? gap : sample->gap_max_us;
         sample->sessions += w->open;
         uint64_t starved = w->starved_ns;
-        if (length_s > 0.5) { // a short last look would exaggerate
+        if (length_s >= SHORT_S) { // a short last look would exaggerate
             s->busiest = larger(s->busiest, cpu - s->worker_cpu_ns[i], length_s);
             s->starved = larger(s->starved, starved - s->worker_starved_ns[i], length_s);
         }
@@ -174,13 +175,13 @@ void sampler_look(struct sampler *s, struct worker *workers, unsigned count,
     s->last_left = s->left;
     s->last_ns = now_ns;
     s->next_ns = now_ns - now_ns % SECOND + SECOND;
-    if (s->timeline != NULL)
-        timeline_add(s->timeline, &sample);
+    if (s->timeline != NULL) // rates of a short last interval would be noise
+        (length_s < SHORT_S ? timeline_extend : timeline_add)(s->timeline, &sample);
     if (s->timeline != NULL && s->plan->mode == MODE_WATCH &&
         (double)sample.gap_max_us >= s->options->away_ms * 1000)
         mark_gap(s, &sample);
     show(sum, (uint32_t)sample.sessions, s, &sample);
-    if (s->options->json && s->options->stream)
+    if (s->options->json && s->options->stream && length_s >= SHORT_S)
         print_json(&sample, s);
     if (s->terminal)
         print_line(&sample, s);

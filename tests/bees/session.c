@@ -236,20 +236,17 @@ static void on_rtcp(struct session *s, uint8_t *data, size_t size, uint64_t now_
 }
 
 void session_input(struct session *s, const struct abi_addr *from, uint8_t *data, size_t size,
-                   size_t whole, uint64_t now_ns)
+                   uint64_t now_ns)
 {
     uint8_t first = size ? data[0] : 255; // RFC 7983
     if (first >= 128 && first <= 191) {
         if (s->phase != SESSION_OPEN)
             return; // keys are not there yet: as a browser does
         if (size >= 2 && data[1] >= 192 && data[1] <= 223) {
-            if (size == whole)
-                on_rtcp(s, data, size, now_ns);
+            on_rtcp(s, data, size, now_ns);
         } else if (s->viewer) {
-            viewer_packet(s, from, data, size, whole, now_ns);
+            viewer_packet(s, from, data, size, now_ns);
         }
-    } else if (size < whole) {
-        s->result->count.malformed++;
     } else if (first <= 3) {
         uint64_t sent = s->agent.checks_sent, received = s->agent.checks_received;
         agent_input(&s->agent, from, data, size, now_ns, send_to, s);
@@ -264,11 +261,6 @@ void session_input(struct session *s, const struct abi_addr *from, uint8_t *data
     } else {
         s->result->count.malformed++;
     }
-}
-
-void session_read(struct session *s, uint64_t now_ns)
-{
-    worker_read(s->worker, s, now_ns);
 }
 
 static uint64_t min64(uint64_t a, uint64_t b)

@@ -68,11 +68,9 @@ void session_free(struct session *session);
 
 // The answer is in: checks begin.
 void session_start(struct session *session, uint64_t now_ns);
-// Reads what its socket holds.
-void session_read(struct session *session, uint64_t now_ns);
-// One datagram, maybe cut short by headers-only: `size` bytes are there of `whole`.
+// One datagram.
 void session_input(struct session *session, const struct abi_addr *from, uint8_t *data, size_t size,
-                   size_t whole, uint64_t now_ns);
+                   uint64_t now_ns);
 // Does what is due; returns when it wants to be called again.
 uint64_t session_tick(struct session *session, uint64_t now_ns);
 // Ends it with or without a failure: says goodbye, closes the books and the socket.

@@ -140,6 +140,7 @@ static bool set_up(struct transfer *t, const char *url, const char *type, const 
            curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t) == CURLE_OK &&
            curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK &&
            curl_easy_setopt(e, CURLOPT_WRITEDATA, t) == CURLE_OK &&
+           (config->ca == NULL || curl_easy_setopt(e, CURLOPT_CAINFO, config->ca) == CURLE_OK) &&
            curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, config->insecure ? 0L : 1L) == CURLE_OK &&
            curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, config->insecure ? 0L : 2L) == CURLE_OK;
 }
@@ -250,6 +251,7 @@ static enum bees_failure failure_of_code(const struct transfer *t, CURLcode code
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CERTPROBLEM:
     case CURLE_SSL_CIPHER:
+    case CURLE_SSL_CACERT_BADFILE:
         return BEES_FAILURE_tls;
     case CURLE_OUT_OF_MEMORY:
         return BEES_FAILURE_out_of_memory;

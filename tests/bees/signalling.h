@@ -15,6 +15,7 @@ struct signalling_config {
     const char *token;    // bearer; NULL: none
     uint32_t timeout_ms;  // of a request
     uint32_t concurrency; // requests at a time; more wait
+    const char *ca;       // PEM file of authorities; NULL: the system's
     bool anywhere;        // public addresses are allowed
     bool insecure;        // any TLS certificate will do
 };

@@ -40,6 +40,14 @@ void timeline_add(struct timeline *timeline, const struct timeline_sample *sampl
     timeline->open = 1 % timeline->merge;
 }
 
+void timeline_extend(struct timeline *timeline, const struct timeline_sample *sample)
+{
+    if (timeline->count == 0)
+        timeline_add(timeline, sample);
+    else
+        join(&timeline->sample[timeline->count - 1], sample);
+}
+
 void timeline_mark(struct timeline *timeline, double at_s, const char *text)
 {
     if (timeline->notes == TIMELINE_NOTES)

@@ -59,6 +59,8 @@ struct timeline {
 
 // A zeroed timeline is empty. Samples come in the order of time.
 void timeline_add(struct timeline *timeline, const struct timeline_sample *sample);
+// Adds a sample to the last entry: for one too short to stand by itself.
+void timeline_extend(struct timeline *timeline, const struct timeline_sample *sample);
 // Marks a moment; beyond TIMELINE_NOTES they are left out. The text is cut to fit.
 void timeline_mark(struct timeline *timeline, double at_s, const char *text);
 

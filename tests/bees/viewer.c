@@ -69,7 +69,7 @@ static struct source *add(struct session *s, const struct protect_source *srtp, 
         .ssrc = srtp->ssrc,
         .codec = v->pt[pt].codec,
         .video = s->answer.track[source->track].kind == KIND_VIDEO && s->sampled,
-        .ask = (v->pt[pt].feedback & FB_NACK) != 0 && s->sampled,
+        .ask = (v->pt[pt].feedback & FB_NACK) != 0,
         .rtx = v->pt[pt].repaired,
         .pli = (v->pt[pt].feedback & FB_PLI) != 0,
         .clock_rate = v->pt[pt].clock_rate,
@@ -230,6 +230,17 @@ static struct source *repaired(struct session *s, const struct source *rtx)
     return s->viewer->primary[rtx->track];
 }
 
+static void hurry_feedback(struct session *s, const struct receive *receive, uint64_t now_ns)
+{
+    if (receive->nack.count == 0 && !receive->want_key)
+        return;
+    uint64_t next = receive_next(receive, now_ns);
+    if (next < s->viewer->feedback_ns) {
+        s->viewer->feedback_ns = next;
+        session_hurry(s, next);
+    }
+}
+
 static void on_media(struct session *s, struct source *source, const struct rtp_view *view,
                      uint64_t now_ns)
 {
@@ -253,17 +264,12 @@ static void on_media(struct session *s, struct source *source, const struct rtp_
         session_step(s, BEES_STEP_keyframe, now_ns);
     if (!source->rtx)
         note_latency(s, receive, payload, length, now_ns);
-    if (receive->nack.count || receive->want_key) {
-        uint64_t next = receive_next(receive, now_ns);
-        if (next < s->viewer->feedback_ns) {
-            s->viewer->feedback_ns = next;
-            session_hurry(s, next);
-        }
-    }
+    hurry_feedback(s, receive, now_ns);
 }
 
-// With --headers-only: order and loss by sequence number, nothing else.
-static void on_header(struct session *s, const struct rtp_view *view, size_t whole, uint64_t now_ns)
+// With --headers-only, of sessions that are not of the sample: order and loss by sequence number,
+// nothing else. Retransmissions do not come here: what they repair stands in what is sealed.
+static void on_header(struct session *s, const struct rtp_view *view, uint64_t now_ns)
 {
     struct protect_source named = {.ssrc = view->ssrc};
     struct source *source = viewer_find(s->viewer, view->ssrc);
@@ -271,25 +277,17 @@ static void on_header(struct session *s, const struct rtp_view *view, size_t who
         source = add(s, &named, view->pt);
     if (source == NULL)
         return;
-    if (source->rtx) {
-        s->result->count.rtx_packets++;
-        return;
-    }
-    struct rtp_view sized = *view;
-    sized.length = (uint16_t)whole;
-    receive_packet(&source->receive, &sized, view->seq, NULL, 0, false, now_ns);
-    if (source->receive.nack.count && now_ns < s->viewer->feedback_ns) {
-        s->viewer->feedback_ns = receive_next(&source->receive, now_ns);
-        session_hurry(s, s->viewer->feedback_ns);
-    }
+    receive_packet(&source->receive, view, view->seq, NULL, 0, false, now_ns);
+    hurry_feedback(s, &source->receive, now_ns);
 }
 
 void viewer_packet(struct session *s, const struct abi_addr *from, uint8_t *data, size_t size,
-                   size_t whole, uint64_t now_ns)
+                   uint64_t now_ns)
 {
     struct rtp_view view;
     struct viewer *v = s->viewer;
-    if (rtp_parse_header(data, size, &view) != 0 || whole > UINT16_MAX) {
+    size_t whole = size;
+    if (rtp_parse_header(data, size, &view) != 0) {
         s->result->count.malformed++;
         return;
     }
@@ -298,13 +296,9 @@ void viewer_packet(struct session *s, const struct abi_addr *from, uint8_t *data
         s->result->count.unexpected++;
         return;
     }
-    if (!s->sampled) {
+    if (!s->sampled && !v->pt[view.pt].rtx) {
         note_arrival(s, from, now_ns);
-        on_header(s, &view, whole, now_ns);
-        return;
-    }
-    if (size < whole) {
-        s->result->count.malformed++;
+        on_header(s, &view, now_ns);
         return;
     }
     struct source *source = open_packet(s, data, &size, view.ssrc, view.pt);

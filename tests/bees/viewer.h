@@ -10,9 +10,9 @@ struct rtcp_packet;
 
 // Returns 0 or -ENOMEM.
 int viewer_open(struct session *session, uint64_t now_ns);
-// An RTP packet, SRTP still on it; `whole` is its size on the wire, `size` what is there of it.
+// An RTP packet, SRTP still on it.
 void viewer_packet(struct session *session, const struct abi_addr *from, uint8_t *data, size_t size,
-                   size_t whole, uint64_t now_ns);
+                   uint64_t now_ns);
 // One packet of an authentic RTCP compound.
 void viewer_rtcp(struct session *session, const struct rtcp_packet *packet, uint64_t now_ns);
 uint64_t viewer_tick(struct session *session, uint64_t now_ns);

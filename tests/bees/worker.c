@@ -7,6 +7,7 @@
 #include "net.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/udp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,7 +82,7 @@ static void release(struct worker *w, struct session *s)
 
 static void on_add(struct worker *w, struct session *s)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = s};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = s};
     if (take_slot(w, s) != 0) {
         s->result->failure = BEES_FAILURE_out_of_memory;
         w->config->ended(w->config->opaque, s);
@@ -124,32 +125,61 @@ static void read_inbox(struct worker *w)
 
 // Hands a datagram to its session, by way of the bad network if there is one.
 static void deliver(struct worker *w, struct session *s, const struct abi_addr *from, uint8_t *data,
-                    size_t size, size_t whole)
+                    size_t size)
 {
-    if (w->impair && whole == size) {
+    if (w->impair) {
         enum impair_fate fate = impair_offer(w->impair, &s->path, from, data, size, w->now_ns);
         s->result->count.impaired += fate == IMPAIR_DROP;
         if (fate != IMPAIR_PASS)
             return;
     }
-    session_input(s, from, data, size, whole, w->now_ns);
+    session_input(s, from, data, size, w->now_ns);
 }
 
-void worker_read(struct worker *w, struct session *s, uint64_t now_ns)
+// The size of the datagrams that the kernel put together to one message; its own if it is one.
+static size_t segment_size(const struct msghdr *header, size_t whole)
+{
+    int size = 0;
+    const struct cmsghdr *c = header->msg_controllen ? CMSG_FIRSTHDR(header) : NULL;
+    if (c != NULL && c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO)
+        memcpy(&size, CMSG_DATA(c), sizeof(size));
+    return size > 0 ? (size_t)size : whole;
+}
+
+static void take_message(struct worker *w, struct session *s, unsigned i)
 {
     struct worker_batch *b = w->batch;
     struct abi_addr from;
-    bool headers = !s->sampled && s->phase == SESSION_OPEN;
-    size_t room = headers ? WORKER_HEADERS : WORKER_DATAGRAM;
-    for (unsigned i = 0; i < WORKER_BATCH; i++) {
-        b->iov[i].iov_len = room;
-        b->message[i].msg_hdr.msg_namelen = sizeof(b->from[i]);
-    }
-    int count = recvmmsg(s->fd, b->message, WORKER_BATCH, MSG_DONTWAIT | MSG_TRUNC, NULL);
-    for (int i = 0; i < count && s->phase != SESSION_ENDED; i++) {
-        size_t whole = b->message[i].msg_len;
-        net_from_sockaddr(&from, (struct sockaddr *)&b->from[i]);
-        deliver(w, s, &from, b->data[i], whole < room ? whole : room, whole);
+    size_t whole = b->message[i].msg_len;
+    size_t segment = segment_size(&b->message[i].msg_hdr, whole);
+    net_from_sockaddr(&from, (struct sockaddr *)&b->from[i]);
+    for (size_t at = 0; at < whole && s->phase != SESSION_ENDED; at += segment)
+        deliver(w, s, &from, b->data[i] + at, segment < whole - at ? segment : whole - at);
+}
+
+// The kernel has written over what it was told of the room.
+static void renew_message(struct worker_batch *b, unsigned i)
+{
+    b->message[i].msg_hdr.msg_namelen = sizeof(b->from[i]);
+    b->message[i].msg_hdr.msg_controllen = sizeof(b->control[i]);
+}
+
+// Edges are told once, so the socket is read until it is empty; one that fills as fast as it is
+// read comes again behind the others.
+static void read_socket(struct worker *w, struct session *s)
+{
+    int count = WORKER_BATCH;
+    for (int turn = 0; count == WORKER_BATCH && s->phase != SESSION_ENDED; turn++) {
+        if (turn == WORKER_READS) {
+            struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = s};
+            epoll_ctl(w->epoll, EPOLL_CTL_MOD, s->fd, &event);
+            return;
+        }
+        count = recvmmsg(s->fd, w->batch->message, WORKER_BATCH, MSG_DONTWAIT, NULL);
+        for (int i = 0; i < count; i++) {
+            take_message(w, s, (unsigned)i);
+            renew_message(w->batch, (unsigned)i);
+        }
     }
 }
 
@@ -162,7 +192,7 @@ static void take_held(struct worker *w)
             (struct session *)((char *)packet.path - offsetof(struct session, path));
         memcpy(data, packet.data, packet.size);
         if (s->phase != SESSION_ENDED)
-            session_input(s, &packet.from, data, packet.size, packet.size, w->now_ns);
+            session_input(s, &packet.from, data, packet.size, w->now_ns);
     }
 }
 
@@ -215,7 +245,7 @@ static void serve(struct worker *w, const struct epoll_event *events, int count)
         if (s == NULL)
             orders = true;
         else if (s->phase != SESSION_ENDED)
-            session_read(s, w->now_ns);
+            read_socket(w, s);
     }
     if (orders) // last: what they add or end is not among these events
         read_inbox(w);
@@ -267,11 +297,12 @@ static void *run(void *opaque)
 static void prepare_batch(struct worker_batch *b)
 {
     for (unsigned i = 0; i < WORKER_BATCH; i++) {
-        b->iov[i] = (struct iovec){.iov_base = b->data[i], .iov_len = WORKER_DATAGRAM};
+        b->iov[i] = (struct iovec){.iov_base = b->data[i], .iov_len = WORKER_ROOM};
         b->message[i].msg_hdr = (struct msghdr){.msg_name = &b->from[i],
-                                                .msg_namelen = sizeof(b->from[i]),
                                                 .msg_iov = &b->iov[i],
-                                                .msg_iovlen = 1};
+                                                .msg_iovlen = 1,
+                                                .msg_control = &b->control[i]};
+        renew_message(b, i);
     }
 }
 

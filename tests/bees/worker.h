@@ -11,9 +11,9 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
-#define WORKER_BATCH 64      // datagrams read from a socket at a time
-#define WORKER_DATAGRAM 2048 // larger ones are cut off and count as malformed
-#define WORKER_HEADERS 192   // bytes read of a packet with headers-only
+#define WORKER_BATCH 32   // messages read from a socket at a time
+#define WORKER_READS 8    // batches read from one before others have their turn
+#define WORKER_ROOM 65536 // bytes of a message: a datagram, or several that GRO put together
 
 struct media;
 
@@ -39,7 +39,11 @@ struct worker_batch {
     struct mmsghdr message[WORKER_BATCH];
     struct iovec iov[WORKER_BATCH];
     struct sockaddr_in6 from[WORKER_BATCH];
-    _Alignas(64) uint8_t data[WORKER_BATCH][WORKER_DATAGRAM];
+    union {
+        struct cmsghdr head;
+        uint8_t room[CMSG_SPACE(sizeof(int))]; // UDP_GRO
+    } control[WORKER_BATCH];
+    _Alignas(64) uint8_t data[WORKER_BATCH][WORKER_ROOM];
 };
 
 struct worker {
@@ -85,7 +89,6 @@ void worker_stop(struct worker *worker);
 void worker_join(struct worker *worker);
 
 // For sessions, on the worker's thread.
-void worker_read(struct worker *worker, struct session *session, uint64_t now_ns);
 void worker_gap(struct worker *worker, uint64_t gap_ns);
 static inline void worker_note(struct worker *worker, enum bees_distribution distribution,
                                uint64_t ns)

@@ -330,11 +330,16 @@ static void test_capacity(void **state)
         search_report(&search, trial.load > 1850 ? SEARCH_FAIL : SEARCH_PASS);
     report.search = &search;
     report.figures_of = "the best trial";
+    report.max_loss = 0.001;
+    report.max_join_ms = 1500;
     print("capacity");
     check_page();
     assert_non_null(strstr(page, "of the best trial"));
     assert_int_equal(report_judge(&report), REPORT_GOOD);
-    assert_headline("The server carries 1,850 sessions; with 1,900 it no longer kept the bounds.");
+    assert_non_null(strstr(page, "at most 0.1&nbsp;% of the packets are lost and 99&nbsp;% of the "
+                                 "sessions join within 1.5&nbsp;s"));
+    assert_headline("The server’s capacity is between 1,850 sessions, which it carried, and 1,900, "
+                    "which were too many.");
 }
 
 static void test_watch_failover(void **state)

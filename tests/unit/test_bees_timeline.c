@@ -48,6 +48,22 @@ static void test_merges_when_full(void **state)
     }
 }
 
+static void test_short_last_interval(void **state)
+{
+    struct timeline_sample sample = {.at_s = 2.25, .length_s = 0.25, .packets = 3, .sessions = 9};
+    memset(&timeline, 0, sizeof(timeline));
+    timeline_extend(&timeline, &sample); // nothing to add it to
+    assert_int_equal(timeline.count, 1);
+    memset(&timeline, 0, sizeof(timeline));
+    add(0);
+    add(1);
+    timeline_extend(&timeline, &sample);
+    assert_int_equal(timeline.count, 2);
+    assert_int_equal(timeline.sample[1].packets, 13);
+    assert_int_equal(timeline.sample[1].sessions, 9);
+    assert_true(timeline.sample[1].at_s == 2.25 && timeline.sample[1].length_s == 1.25);
+}
+
 static void test_notes_are_bounded(void **state)
 {
     char text[300];
@@ -64,6 +80,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_merges_when_full),
+        cmocka_unit_test(test_short_last_interval),
         cmocka_unit_test(test_notes_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

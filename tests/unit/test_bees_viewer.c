@@ -117,7 +117,7 @@ static void give(const uint8_t *data, size_t size)
 {
     uint8_t copy[ROOM];
     memcpy(copy, data, size);
-    session_input(session, &server, copy, size, size, now_ns);
+    session_input(session, &server, copy, size, now_ns);
 }
 
 static void packet(uint16_t seq)
@@ -200,7 +200,7 @@ static void forgeries(void)
     assert_int_equal(result.count.packets, 1);
     assert_int_equal(result.count.index_reuse, 0);
     net_parse(&stranger, "10.0.0.9", 7000);
-    session_input(session, &stranger, data, size, size, now_ns); // never passed a check
+    session_input(session, &stranger, data, size, now_ns); // never passed a check
     assert_int_equal(result.count.packets, 1);
     size = make(data, VIDEO, 2, 7, -1);
     give(data, size);
@@ -237,6 +237,37 @@ static void repaired(void)
 static void test_repair(void **state)
 {
     each_profile(repaired);
+}
+
+// A session outside of the sample: nothing is opened but what it asked for.
+static void headers_only(void)
+{
+    uint8_t data[ROOM];
+    session->sampled = false;
+    packet(1);
+    size_t size = make(data, VIDEO, 2, 7, -1);
+    data[size - 1] ^= 1; // a tag that nobody looks at
+    give(data, size);
+    packet(4);
+    assert_int_equal(result.count.packets, 3);
+    assert_int_equal(result.count.auth_failures, 0);
+    assert_int_equal(result.count.missing, 1);
+    viewer_tick(session, now_ns);
+    assert_int_equal(result.count.nacks, 1);
+    size = make(data, RTX, 1, 7, 3);
+    data[size - 1] ^= 1;
+    give(data, size);
+    assert_int_equal(result.count.auth_failures, 1);
+    assert_int_equal(result.count.recovered, 0);
+    give(data, make(data, RTX, 1, 7, 3));
+    assert_int_equal(result.count.recovered, 1);
+    assert_int_equal(result.count.packets, 4);
+    assert_int_equal(result.count.frames, 0); // what is in a packet is not known
+}
+
+static void test_headers_only(void **state)
+{
+    each_profile(headers_only);
 }
 
 static void another_ssrc(void)
@@ -292,11 +323,9 @@ static void test_rtcp(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_packets),
-        cmocka_unit_test(test_index_used_twice),
-        cmocka_unit_test(test_forgeries),
-        cmocka_unit_test(test_repair),
-        cmocka_unit_test(test_another_ssrc_and_a_gap),
+        cmocka_unit_test(test_packets),      cmocka_unit_test(test_index_used_twice),
+        cmocka_unit_test(test_forgeries),    cmocka_unit_test(test_repair),
+        cmocka_unit_test(test_headers_only), cmocka_unit_test(test_another_ssrc_and_a_gap),
         cmocka_unit_test(test_rtcp),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
