@@ -53,7 +53,12 @@ static unsigned memory_needed_mb(const struct abi_config *config)
     uint32_t elt = sizeof(struct rte_mbuf) + PKT_META_SIZE + plan.room;
     // Four channels of memory at most spread objects by another two cache lines, and the pool's
     // ring holds a pointer per object, rounded up to a power of two.
-    uint64_t object = rte_mempool_calc_obj_size(elt, 0, NULL) + 2 * RTE_CACHE_LINE_SIZE + 16;
+    uint64_t object = rte_mempool_calc_obj_size(elt, 0, NULL) + 2 * RTE_CACHE_LINE_SIZE;
+    // Without hugepages DPDK lets no object cross a page.
+    uint64_t page = (uint64_t)getpagesize();
+    if (!config->hugepages)
+        object = object < page ? page / (page / object) : RTE_ALIGN(object, page);
+    object += 16;
     uint64_t mbufs = (uint64_t)plan.rx + plan.tx + plan.cache;
     uint64_t bytes = mbufs * object * config->workers;
     if (config->crypto == ABI_CRYPTO_CRYPTODEV)

@@ -79,6 +79,7 @@ static int on_lcore(void *out)
 static void test_start(void **state)
 {
     struct abi_config config = make_config();
+    config.cache_mbufs = 40000; // 320 MB: what EAL asks the system for must really hold them
     int error = eal_start(&config, why, sizeof(why));
     if (error)
         fail_msg("%d %s", error, why);
