@@ -242,27 +242,6 @@ void config_free(struct config *config)
         cyaml_free(&cyaml, &config_schema, config, 0);
 }
 
-struct counted {
-    const char *path;
-    int problems;
-};
-
-static void print_problem(void *opaque, int line, const char *key, const char *reason)
-{
-    struct counted *counted = opaque;
-    counted->problems++;
-    printf("%s:%d: %s%s%s\n", counted->path, line, key, *key ? ": " : "", reason);
-}
-
-int config_check_file(const char *path)
-{
-    struct counted counted = {.path = path};
-    struct config *config = NULL;
-    int rc = config_load(path, &config, print_problem, &counted);
-    config_free(config);
-    return rc < 0 && counted.problems == 0 ? rc : counted.problems;
-}
-
 // Whether the kernel has one of our media addresses on the AF_XDP interface, and so answers ARP, ND
 // and echo for it. On the embedded veth pair and on a NIC without a kernel nobody does but us.
 static bool kernel_holds_address(const struct config *config)

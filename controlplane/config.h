@@ -173,7 +173,8 @@ struct config {
     } parsed;
 };
 
-// Called for each problem found: `line` counts from 1 (0: the file as a whole), `key` is a dotted
+// Called for each problem found: `line` counts from 1 (0: the file as a whole, or none of the
+// key's section is in it), `key` is a dotted
 // path such as "http.listen" ("" if none), `reason` a sentence without a full stop.
 typedef void (*config_report)(void *opaque, int line, const char *key, const char *reason);
 
@@ -182,10 +183,6 @@ typedef void (*config_report)(void *opaque, int line, const char *key, const cha
 // problem found. `path` NULL: the defaults alone.
 int config_load(const char *path, struct config **out, config_report report, void *opaque);
 void config_free(struct config *config);
-
-// hitless-controlplane --check FILE: prints each problem as FILE:LINE: key: reason on standard
-// output and returns how many there were, or a negative errno.
-int config_check_file(const char *path);
 
 // The dataplane's part. `abi` is overwritten.
 void config_to_abi(const struct config *config, struct abi_config *abi);

@@ -17,30 +17,45 @@ static int rule_of(const struct config_source *source, const char *key)
     return -1;
 }
 
+static void report_problem(struct config_source *source, int line, const char *key,
+                           const char *format, va_list args)
+{
+    char reason[512];
+    vsnprintf(reason, sizeof(reason), format, args);
+    source->problems++;
+    source->report(source->opaque, line, key, reason);
+}
+
 static void problem_at(struct config_source *source, int line, const char *key, const char *format,
                        ...) LOG_PRINTF(4, 5);
 static void problem_at(struct config_source *source, int line, const char *key, const char *format,
                        ...)
 {
-    char reason[512];
     va_list args;
     va_start(args, format);
-    vsnprintf(reason, sizeof(reason), format, args);
+    report_problem(source, line, key, format, args);
     va_end(args);
-    source->problems++;
-    source->report(source->opaque, line, key, reason);
+}
+
+// The line of a key, or of the first one in the nearest section around it that the file holds.
+static int line_near(const struct config_source *source, const char *key)
+{
+    int rule = rule_of(source, key);
+    int line = rule < 0 ? 0 : source->lines[rule];
+    for (size_t n = strlen(key); line == 0 && n > 0; n--)
+        for (uint32_t i = 0; key[n - 1] == '.' && i < source->count; i++)
+            if (strncmp(source->rules[i].path, key, n) == 0 && source->lines[i] &&
+                (line == 0 || source->lines[i] < line))
+                line = source->lines[i];
+    return line;
 }
 
 void config_problem(struct config_source *source, const char *key, const char *format, ...)
 {
-    char reason[512];
     va_list args;
     va_start(args, format);
-    vsnprintf(reason, sizeof(reason), format, args);
+    report_problem(source, line_near(source, key), key, format, args);
     va_end(args);
-    int rule = rule_of(source, key);
-    source->problems++;
-    source->report(source->opaque, rule < 0 ? 0 : source->lines[rule], key, reason);
 }
 
 // The walk.
@@ -137,7 +152,10 @@ static void check_field(struct walk *walk, const yaml_node_t *node, const char *
     int rule = rule_of(walk->source, path);
     if (rule >= 0)
         walk->source->lines[rule] = line;
-    if (node->type != want)
+    if (node->type == YAML_SCALAR_NODE && node->data.scalar.length == 0 && node->type != want)
+        problem_at(walk->source, line, path, "is empty: give it %s or leave the key out",
+                   kinds[want]);
+    else if (node->type != want)
         problem_at(walk->source, line, path, "must be %s, not %s", kinds[want], kinds[node->type]);
     else if (want == YAML_MAPPING_NODE)
         check_mapping(walk, node, path, value->mapping.fields);
@@ -187,8 +205,10 @@ void config_check_text(struct config_source *source, const char *text, size_t si
     }
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, size);
     if (!yaml_parser_load(&parser, &document)) {
-        problem_at(source, (int)parser.problem_mark.line + 1, "", "not YAML: %s",
-                   parser.problem ? parser.problem : "cannot be parsed");
+        size_t at = parser.problem_mark.index;
+        problem_at(source, (int)parser.problem_mark.line + 1, "", "not YAML: %s%s",
+                   parser.problem ? parser.problem : "cannot be parsed",
+                   at < size && text[at] == '\t' ? " (a tab; YAML is indented by spaces)" : "");
         yaml_parser_delete(&parser);
         return;
     }
@@ -200,6 +220,12 @@ void config_check_text(struct config_source *source, const char *text, size_t si
     else if (!*empty)
         problem_at(source, line_of(root), "", "the file is not a list of keys and values");
     yaml_document_delete(&document);
+    if (!source->problems && yaml_parser_load(&parser, &document)) {
+        root = yaml_document_get_root_node(&document);
+        if (root)
+            problem_at(source, line_of(root), "", "a second document: a file holds only one");
+        yaml_document_delete(&document);
+    }
     yaml_parser_delete(&parser);
 }
 
@@ -264,7 +290,8 @@ static void check_certificate(struct config_source *source, const struct config 
     int rc =
         gnutls_certificate_set_x509_key_file(credentials, certificate, key, GNUTLS_X509_FMT_PEM);
     if (rc < 0)
-        config_problem(source, "http.certificate", "'%s' with key '%s' cannot be used: %s",
+        config_problem(source, "http.certificate",
+                       "'%s' with key '%s' cannot be used: %s (both must be PEM files)",
                        certificate, key, gnutls_strerror(rc));
     gnutls_certificate_free_credentials(credentials);
 }
@@ -313,11 +340,37 @@ static void check_protection(struct config_source *source, const struct config *
                         config->parsed.prefix6);
 }
 
+static void check_cores(struct config_source *source, const struct config *config)
+{
+    uint32_t count = config->dataplane.cores_count;
+    const int32_t *cores = config->dataplane.cores;
+    if (count && count != config->dataplane.workers)
+        config_problem(source, "dataplane.cores", "names %u CPUs for %u workers", count,
+                       config->dataplane.workers);
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t j = 0; j < i; j++)
+            if (cores[i] == cores[j] && cores[i] >= 0)
+                config_problem(source, "dataplane.cores", "names CPU %d twice", cores[i]);
+}
+
+static void check_listen(struct config_source *source, const struct config *config)
+{
+    const struct config_listen *listen = config->parsed.listen;
+    if (config->parsed.listen_count == 0)
+        config_problem(source, "http.listen", "no address to listen on");
+    for (uint32_t i = 0; i < config->parsed.listen_count; i++)
+        for (uint32_t j = 0; j < i; j++)
+            if (listen[i].addr.port &&
+                memcmp(&listen[i].addr, &listen[j].addr, sizeof(listen->addr)) == 0)
+                config_problem(source, listen[i].tls ? "http.listen_tls" : "http.listen",
+                               "names the same address and port twice%s",
+                               listen[i].tls != listen[j].tls ? ", here and in http.listen" : "");
+}
+
 void config_check_whole(struct config_source *source, const struct config *config)
 {
-    if (config->dataplane.cores_count && config->dataplane.cores_count != config->dataplane.workers)
-        config_problem(source, "dataplane.cores", "names %u CPUs for %u workers",
-                       config->dataplane.cores_count, config->dataplane.workers);
+    check_cores(source, config);
+    check_listen(source, config);
     if (config->media.udp_port + config->dataplane.workers - 1 > 65535)
         config_problem(source, "media.udp_port", "leaves no port for worker %u",
                        config->dataplane.workers - 1);
@@ -325,8 +378,6 @@ void config_check_whole(struct config_source *source, const struct config *confi
         config_problem(source, "media.ipv4", "neither ipv4 nor ipv6 is given");
     if (config->media.announce_only && !config->media.announce_count)
         config_problem(source, "media.announce_only", "is true, but media.announce is empty");
-    if (config->parsed.listen_count == 0)
-        config_problem(source, "http.listen", "no address to listen on");
     if (config->codecs_count == 0)
         config_problem(source, "codecs", "no codec is allowed");
     if (strlen(config->operator.socket) > 100 || !*config->operator.socket)

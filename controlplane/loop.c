@@ -11,12 +11,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -74,6 +76,15 @@ static int open_dir(struct loop *loop, char *why, size_t why_size)
         snprintf(why, why_size, "%s is not a folder of our own", dir);
         return -EPERM;
     }
+    // It holds the keys of every session.
+    struct statfs fs;
+    if (statfs(dir, &fs) < 0 || (fs.f_type != TMPFS_MAGIC && fs.f_type != RAMFS_MAGIC)) {
+        snprintf(why, why_size,
+                 "%s is not on tmpfs, and keys must not get to a disk: mount one there, or name a "
+                 "folder on tmpfs as runtime_dir",
+                 dir);
+        return -EINVAL;
+    }
     if ((group && chown(dir, (uid_t)-1, group->gr_gid) < 0) ||
         chmod(dir, group ? 0710 : 0700) < 0) {
         snprintf(why, why_size, "cannot set the rights of %s: %s", dir, strerror(errno));
@@ -109,7 +120,7 @@ static int open_channel(struct loop *loop, char *why, size_t why_size)
 
 static void report(void *opaque, int line, const char *key, const char *reason)
 {
-    log_warning("%s:%d: %s: %s", (const char *)opaque, line, key, reason);
+    log_warning("%s:%d: %s%s%s", (const char *)opaque, line, key, *key ? ": " : "", reason);
 }
 
 // SIGHUP: what may change without a restart. A file with a problem changes nothing.

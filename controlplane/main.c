@@ -1,4 +1,5 @@
 // hitless-controlplane: arguments, the process's own limits and rights, then loop.c.
+#include "auth.h"
 #include "config.h"
 #include "log.h"
 #include "loop.h"
@@ -49,15 +50,54 @@ static void raise_limits(void)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// "FILE:LINE: key: reason", without what there is not.
+static void format_problem(char *out, size_t size, const char *path, int line, const char *key,
+                           const char *reason)
+{
+    char number[16] = "";
+    if (line > 0)
+        snprintf(number, sizeof(number), ":%d", line);
+    snprintf(out, size, "%s%s: %s%s%s", path ? path : "defaults", number, key, *key ? ": " : "",
+             reason);
+}
+
+static void log_problem(void *opaque, int line, const char *key, const char *reason)
+{
+    char text[1024];
+    format_problem(text, sizeof(text), opaque, line, key, reason);
+    log_error("%s", text);
+}
+
 static void print_problem(void *opaque, int line, const char *key, const char *reason)
 {
-    log_error("%s:%d: %s%s%s", (const char *)opaque, line, key, *key ? ": " : "", reason);
+    char text[1024];
+    format_problem(text, sizeof(text), opaque, line, key, reason);
+    puts(text);
+}
+
+// Everything that a start would refuse in the file and in the files that it names.
+static int check(const char *path)
+{
+    struct config *config;
+    struct auth *auth;
+    char why[256] = "";
+    if (config_load(path, &config, print_problem, (void *)path) < 0)
+        return EXIT_FAILURE;
+    int rc = auth_new(&auth, config, why, sizeof(why));
+    if (rc < 0)
+        print_problem((void *)path, 0, "auth", why);
+    else
+        auth_free(auth);
+    config_free(config);
+    if (rc == 0)
+        printf("%s: no mistakes\n", path);
+    return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 static int run(const char *path)
 {
     struct config *config;
-    int rc = config_load(path, &config, print_problem, (void *)path);
+    int rc = config_load(path, &config, log_problem, (void *)path);
     if (rc < 0)
         return EXIT_FAILURE;
     log_level(config->log);
@@ -74,15 +114,14 @@ int main(int argc, char *argv[])
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
     const char *path = NULL;
-    int option, problems;
+    int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
         case 'c':
             path = optarg;
             break;
         case 'k':
-            problems = config_check_file(optarg);
-            return problems == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+            return check(optarg);
         case 'v':
             puts("hitless-controlplane " HITLESS_VERSION);
             return EXIT_SUCCESS;
