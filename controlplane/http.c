@@ -158,7 +158,9 @@ static int open_listeners(struct http *http, char *why, size_t why_size)
             log_warning("http: not listening on %s: %s", text, strerror(-rc));
             snprintf(why, why_size, "no address of http.listen exists on this machine");
         } else if (rc < 0) {
-            snprintf(why, why_size, "cannot listen on %s: %s", text, strerror(-rc));
+            snprintf(why, why_size, "cannot listen on %s: %s%s", text, strerror(-rc),
+                     rc == -EADDRINUSE ? "; 'ss -ltnp' tells by whom, http.listen names another"
+                                       : "");
             return rc;
         } else {
             open++;

@@ -69,7 +69,8 @@ static int open_dir(struct loop *loop, char *why, size_t why_size)
     struct stat st;
     int rc = make_dirs(dir);
     if (rc < 0) {
-        snprintf(why, why_size, "cannot make %s: %s", dir, strerror(-rc));
+        snprintf(why, why_size, "cannot make %s: %s%s", dir, strerror(-rc),
+                 geteuid() != 0 ? "; run as root" : "");
         return rc;
     }
     if (stat(dir, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid()) {
