@@ -1,4 +1,5 @@
 #include "control.h"
+#include "catchup.h"
 #include "failover.h"
 #include "feedback.h"
 #include "ingest.h"
@@ -26,6 +27,7 @@ static void session_open(struct worker *worker, const struct msg_session_open *o
     if (session) {
         tables_sender(&worker->tables, session)->group = open->group;
         join(worker, session);
+        catchup_prepare(worker, session);
     } else if (error != EEXIST)
         tell_dead(worker, open->head.id, DEAD_REFUSED_SLOT);
 }
@@ -71,9 +73,8 @@ static void session_keys(struct worker *worker, const struct msg_session_keys *k
     }
     session->state = SESSION_KEYED;
     tables_sender(&worker->tables, session)->keyed = session->role == ROLE_PLAY;
-    // Not earlier: a key frame that comes before the keys is lost for this viewer.
     if (session->role == ROLE_PLAY)
-        tables_want_keyframes(&worker->tables, session);
+        catchup_begin(worker, session);
 }
 
 static void session_ice(struct worker *worker, const struct msg_session_ice *ice)

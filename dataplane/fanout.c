@@ -29,10 +29,12 @@ struct batch {
 
 static void note_key(struct track *track, const struct media_meta *meta)
 {
-    if (!meta->keyframe)
-        return;
+    bool same = track->key_sent && meta->timestamp == track->key_timestamp;
+    if (!meta->keyframe || (track->key_sent && same != (meta->index < track->key_index)))
+        return; // of an older key frame, or within this one
     track->key_sent = true;
     track->key_timestamp = meta->timestamp;
+    track->key_index = meta->index;
 }
 
 static void make_plan(struct plan *plan, const struct track *track, struct rte_mbuf *m)
@@ -125,7 +127,7 @@ static inline size_t write_header(uint8_t *out, const struct plan *plan, const s
 static inline bool takes(struct sub *sub, const struct media_meta *meta, bool video)
 {
     if (video && !sub->keyed) {
-        if (!meta->keyframe)
+        if (!meta->keyframe || sub->catching_up)
             return false;
         sub->keyed = true;
     }
@@ -244,6 +246,28 @@ unsigned fanout_run(struct worker *worker, const struct fan_group *groups, unsig
     if (batch.room)
         batch_end(worker, &batch);
     worker_count(worker, COUNT_rtp_out, sealed);
+    return sealed;
+}
+
+unsigned fanout_one(struct worker *worker, struct track *track, struct sender *sender,
+                    struct sub *sub, struct rte_mbuf *const *packets, unsigned count)
+{
+    struct batch batch;
+    unsigned sealed = 0;
+    if (count == 0 || sender->frame.length == 0)
+        return 0;
+    enum stage before = worker_stage(worker, STAGE_headers);
+    batch.room = batch.used = 0;
+    batch.left = count;
+    for (unsigned i = 0; i < count; i++) {
+        struct plan plan;
+        make_plan(&plan, track, packets[i]);
+        sealed += add_packet(worker, &batch, &plan, sender, sub);
+    }
+    if (batch.room)
+        batch_end(worker, &batch);
+    worker_count(worker, COUNT_rtp_out, sealed);
+    worker_stage(worker, before);
     return sealed;
 }
 

@@ -16,6 +16,11 @@ struct fan_group {
 // packets. Returns the number of packets sealed.
 unsigned fanout_run(struct worker *worker, const struct fan_group *groups, unsigned count);
 
+// Sends packets of the track, in order, to one viewer as what they are to it: its first sight of
+// them. Borrows the packets. Returns the number of packets sealed.
+unsigned fanout_one(struct worker *worker, struct track *track, struct sender *sender,
+                    struct sub *sub, struct rte_mbuf *const *packets, unsigned count);
+
 // Has one packet of the ring sent to one viewer again when fanout_resend_queued is called, or
 // before: as RTX, with that viewer's next RTX index, or the very same packet (same index, same
 // bytes).

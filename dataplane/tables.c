@@ -52,7 +52,7 @@ struct session *tables_open_session(struct tables *tables, const struct msg_sess
         const struct msg_track *config = &session->track[i];
         uint64_t random = tables_random();
         // First sequence numbers below 2^15, so that early loss cannot shift the receiver's ROC.
-        sender->sub[i] = (struct sub){.delta = random & 0x7fff,
+        sender->sub[i] = (struct sub){.delta = INDEX_SPARE + random % (0x8000 - INDEX_SPARE),
                                       .rtx_index = (random >> 16) & 0x7fff,
                                       .ssrc = config->layer[0].ssrc,
                                       .rtx_ssrc = config->layer[0].rtx_ssrc,

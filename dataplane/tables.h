@@ -25,6 +25,7 @@
 #define GAPS_TRUNK MSG_MAX_LAYERS
 #define TRACK_MAPS 8 // different header-extension numberings among a track's viewers
 #define INDEX_MASK ((UINT64_C(1) << 48) - 1) // SRTP's packet index, RFC 3711 3.3.1
+#define INDEX_SPARE 0x2000 // indexes left free below a viewer's first, for packets before its time
 
 enum session_state { SESSION_FREE, SESSION_OPEN, SESSION_KEYED };
 
@@ -55,10 +56,11 @@ struct sub {
     uint32_t last_timestamp;
     uint32_t place; // in the track's viewers; SUB_NONE: not joined
     uint8_t pt, rtx_pt;
-    uint8_t map;   // of the track's maps
-    bool numbered; // delta is set
-    bool keyed;    // video: a key frame has been sent
-    uint8_t pad[3];
+    uint8_t map;      // of the track's maps
+    bool numbered;    // delta is set
+    bool keyed;       // video: a key frame has been sent
+    bool catching_up; // it gets the ring's packets first, see catchup.h; never true while keyed
+    uint8_t pad[2];
 };
 _Static_assert(sizeof(struct sub) == ABI_CACHE_LINE, "one line per viewer and track");
 
@@ -160,7 +162,8 @@ struct track {
     uint64_t last_ns;
     bool key_wanted;        // a viewer waits for a key frame
     bool key_sent;          // a key frame was fanned out,
-    uint32_t key_timestamp; // the last with this timestamp
+    uint32_t key_timestamp; // the last with this timestamp,
+    uint64_t key_index;     // which begins here
     uint64_t trunk_key_asked_ns;
 
     // Source worker only.

@@ -99,8 +99,10 @@ static bool adopt_session(struct tables *tables, struct protect *protect, struct
     for (int i = 0; i < SESSION_PATHS; i++)
         if (session->paths[i].remote.family)
             map_put(&tables->by_remote, &session->paths[i].remote, tables_slot(tables, session));
-    for (int i = 0; i < MSG_MAX_TRACKS; i++)
+    for (int i = 0; i < MSG_MAX_TRACKS; i++) {
         sender->sub[i].place = SUB_NONE;
+        sender->sub[i].catching_up = false; // its way led through the ring
+    }
     session->media_told = session->dead_told = false;
     tables->session_count++;
     return true;

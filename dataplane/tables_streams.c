@@ -49,16 +49,18 @@ int tables_make_twcc(struct stream *stream)
     return stream->twcc ? 0 : -ENOMEM;
 }
 
-// The viewer's numbers stay with it; if it joins again it goes on behind them.
+// The viewer's numbers stay with it; if it joins again it goes on behind them, so far that the
+// packets from before its time get none of them either.
 static void leave_track(struct tables *tables, struct track *track, const struct viewer_ref *viewer)
 {
     struct sub *sub = &tables->senders[viewer->session].sub[viewer->track];
     if (sub->map < TRACK_MAPS)
         track->maps[sub->map].users--;
     if (sub->numbered)
-        sub->delta = (track->next_index + sub->delta) & INDEX_MASK;
+        sub->delta = (track->next_index + sub->delta + INDEX_SPARE) & INDEX_MASK;
     sub->numbered = false;
     sub->keyed = false;
+    sub->catching_up = false;
     sub->place = SUB_NONE;
 }
 
@@ -133,6 +135,7 @@ void tables_reset_source(struct stream *stream)
         // A plain resend must repeat the very bytes, which the old header extensions are part of.
         cache_clear(&track->ring);
         track->clock.ntp = 0;
+        track->key_sent = false;
         track->key_wanted = track->config.kind == KIND_VIDEO;
         track->layer = track->next_layer = 0;
         memset(track->layers, 0, sizeof(track->layers));
@@ -270,7 +273,7 @@ void tables_want_keyframes(struct tables *tables, const struct session *session)
     for (uint8_t i = 0; stream && i < session->tracks; i++) {
         const struct sub *sub = tables_sub(tables, session, i);
         struct track *track = &stream->track[session->track[i].source];
-        if (sub && !sub->keyed && track->config.kind == KIND_VIDEO)
+        if (sub && !sub->keyed && !sub->catching_up && track->config.kind == KIND_VIDEO)
             track->key_wanted = true;
     }
 }

@@ -1,5 +1,6 @@
 // The order of the stages, and nothing else. A packet's way is one read downward from worker_turn.
 #include "worker.h"
+#include "catchup.h"
 #include "control.h"
 #include "failover.h"
 #include "fanout.h"
@@ -546,6 +547,7 @@ bool worker_turn(struct worker *worker)
     work += take_mail(worker);
     fanout_resend_queued(worker);
     fan_out_waiting(worker);
+    work += catchup_turn(worker);
     worker_stage(worker, STAGE_control);
     work += control_poll(worker, CONTROL_BUDGET);
     worker_stage(worker, STAGE_housekeeping);

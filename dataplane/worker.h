@@ -76,6 +76,14 @@ struct resend {
     bool rtx;
 };
 
+// A viewer's track on its way through the ring, see catchup.h.
+struct catchup {
+    uint64_t session;
+    uint64_t next;              // track index
+    uint64_t began_ns, from_ns; // what arrived at from_ns was due at began_ns
+    uint8_t track;              // of the session
+};
+
 struct worker {
     struct dataplane *dp;
     uint32_t id;
@@ -117,6 +125,9 @@ struct worker {
     uint16_t resend_count;
     struct nack_budget nack_budget;
     uint64_t nack_earned_ns;
+    struct catchup catchup[512]; // viewers beyond that wait for a key frame
+    uint32_t catchup_count;
+    uint32_t catchup_at; // whose turn it is
     uint64_t stats_ns;
     uint32_t frames_waiting, media_waiting; // see stats.h
     uint32_t ring_slots;                    // of all packet rings, at the last tick

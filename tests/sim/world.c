@@ -284,7 +284,7 @@ void world_check(struct world *world, struct client *client, const struct abi_ad
     world_turn(world);
 }
 
-static void give_keys(struct world *world, struct client *client, enum srtp_profile profile)
+void world_key(struct world *world, struct client *client, enum srtp_profile profile)
 {
     struct msg_session_keys keys = {
         .head = {.type = MSG_SESSION_KEYS, .length = sizeof(keys), .id = client->id},
@@ -298,6 +298,7 @@ static void give_keys(struct world *world, struct client *client, enum srtp_prof
     protect_rx_init(world->crypto, &client->rx, profile, keys.local);
     protect_rtcp_tx_init(&client->rtcp_tx, profile, keys.remote);
     protect_rtcp_rx_init(&client->rtcp_rx, profile, keys.local);
+    world_turn(world);
 }
 
 static void open_session(struct world *world, struct client *client, enum session_role role,
@@ -324,8 +325,8 @@ static void open_session(struct world *world, struct client *client, enum sessio
     world_turn(world);
 }
 
-void world_join(struct world *world, struct client *client, enum session_role role, uint64_t stream,
-                uint32_t worker, uint32_t slot, enum srtp_profile profile, bool rtx)
+void world_connect(struct world *world, struct client *client, enum session_role role,
+                   uint64_t stream, uint32_t worker, uint32_t slot, bool rtx)
 {
     uint8_t group = client->group;
     memset(client, 0, sizeof(*client));
@@ -342,8 +343,14 @@ void world_join(struct world *world, struct client *client, enum session_role ro
     open_session(world, client, role, stream, rtx);
     world_check(world, client, &client->addr, true, &client->key);
     must(world_heard(world, worker, MSG_SESSION_PATH, NULL, 0), "a check led to no path");
-    give_keys(world, client, profile);
-    world_turn(world);
+    world->out_count = 0;
+}
+
+void world_join(struct world *world, struct client *client, enum session_role role, uint64_t stream,
+                uint32_t worker, uint32_t slot, enum srtp_profile profile, bool rtx)
+{
+    world_connect(world, client, role, stream, worker, slot, rtx);
+    world_key(world, client, profile);
     world->out_count = 0;
 }
 
@@ -351,8 +358,7 @@ void world_copy(struct world *world, struct client *client, enum session_role ro
                 uint32_t slot, enum srtp_profile profile, bool rtx)
 {
     open_session(world, client, role, stream, rtx);
-    give_keys(world, client, profile);
-    world_turn(world);
+    world_key(world, client, profile);
     world->out_count = 0;
 }
 

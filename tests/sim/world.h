@@ -82,6 +82,10 @@ void world_open_stream(struct world *world, uint64_t id, uint32_t worker, uint32
 
 // A session with a validated address and keys, as after DTLS. Viewers get SSRCs 0x1000000 + slot
 // (video), 0x2000000 + slot (audio), 0x3000000 + slot (RTX).
+// In two steps: the address, then the keys; what the keys set off is in world.out.
+void world_connect(struct world *world, struct client *client, enum session_role role,
+                   uint64_t stream, uint32_t worker, uint32_t slot, bool rtx);
+void world_key(struct world *world, struct client *client, enum srtp_profile profile);
 void world_join(struct world *world, struct client *client, enum session_role role, uint64_t stream,
                 uint32_t worker, uint32_t slot, enum srtp_profile profile, bool rtx);
 // The same session on another node, as replication brings it there: keys, but no check. The same
