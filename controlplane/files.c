@@ -27,7 +27,7 @@ static bool is_known(const char *list, const char *etag)
     return list && (strcmp(list, "*") == 0 || strstr(list, etag));
 }
 
-static void serve(struct http_request *request, const char *name)
+static void serve(struct http_request *request, const char *name, bool isolated)
 {
     const struct file *file = find(name);
     if (!file) {
@@ -38,26 +38,29 @@ static void serve(struct http_request *request, const char *name)
     http_set(request, "Cache-Control", "no-cache");
     http_set(request, "Content-Security-Policy", POLICY);
     http_set(request, "Permissions-Policy", PERMISSIONS);
-    http_set(request, "Cross-Origin-Opener-Policy", "same-origin");
+    if (isolated)
+        http_set(request, "Cross-Origin-Opener-Policy", "same-origin");
     if (is_known(http_header(request, "If-None-Match"), file->etag))
         http_reply(request, 304, NULL, NULL, 0);
     else
         http_reply_static(request, 200, file->type, file->data, file->size);
 }
 
+// Not isolated: a browser would throw the page's process away and start another first, which costs
+// a viewer about 100 ms, and this page holds nothing that an opener's window handle reaches.
 static void on_index(struct http_request *request, void *opaque)
 {
-    serve(request, "index.html");
+    serve(request, "index.html", false);
 }
 
 static void on_publish(struct http_request *request, void *opaque)
 {
-    serve(request, "publish.html");
+    serve(request, "publish.html", true);
 }
 
 static void on_asset(struct http_request *request, void *opaque)
 {
-    serve(request, http_param(request));
+    serve(request, http_param(request), false);
 }
 
 static const struct http_route routes[] = {

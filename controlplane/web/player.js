@@ -1,13 +1,12 @@
-// The page that watches: picks a stream, keeps a WHEP session up, shows the picture with sound and
-// says how it is doing. `globalThis.hitless` is for tests and the curious.
+// The page that watches: picks a stream, keeps a WHEP session up (early.js has begun it), shows the
+// picture with sound and says how it is doing. `globalThis.hitless` is for tests and the curious.
 
 import { ClockReader } from './clock.js';
+import { link, show as showSession, wantedStream } from './early.js';
 import { Gaps } from './gaps.js';
-import { Link } from './link.js';
 import { listStreams, token } from './signalling.js';
 import { bitrateText, durationText, percentText, Sampler } from './stats.js';
 
-const DEFAULT_STREAM = 'demo';
 const POLL_MS = 250; // for silences
 const SAMPLE_MS = 1000; // for figures
 const LIST_MS = 5000;
@@ -39,28 +38,14 @@ const view = {
 
 // --- the session ------------------------------------------------------------------------------
 
-function stereo(sdp) {
-  const opus = /a=rtpmap:(\d+) opus\/48000/i.exec(sdp);
-  return opus ? sdp.replace(new RegExp(`(a=fmtp:${opus[1]} [^\\r\\n]*)`), '$1;stereo=1') : sdp;
-}
-
-function prepare(pc) {
-  const tracks = [];
-  pc.addTransceiver('video', { direction: 'recvonly' });
-  pc.addTransceiver('audio', { direction: 'recvonly' });
-  pc.ontrack = ({ track }) => {
-    // All tracks at once, after the last event: whether playing may start depends on sound.
-    if (tracks.push(track) === 1) setTimeout(() => attach(pc, tracks));
-  };
+function connect(pc) {
   view.watcher = new Sampler(pc);
   view.sampler = new Sampler(pc);
   view.gaps ??= new Gaps();
   view.gaps.lastFrame = null;
-  return stereo;
 }
 
-function attach(pc, tracks) {
-  if (link.pc !== pc) return;
+function attach(tracks) {
   video.srcObject = new MediaStream(tracks);
   play();
 }
@@ -86,9 +71,13 @@ function report({ state, words, retryAt = 0, status }) {
   show();
 }
 
-const link = new Link('whep', prepare, report);
-
 function watch(stream) {
+  choose(stream);
+  link.start(stream);
+  showStreams();
+}
+
+function choose(stream) {
   Object.assign(view, {
     stream, asked: performance.now(), first: null, age: null, gaps: new Gaps(), stats: null, presented: 0,
     silence: 0, soundOnly: false,
@@ -99,8 +88,6 @@ function watch(stream) {
   const query = new URLSearchParams(location.search);
   query.set('stream', stream);
   history.replaceState(null, '', `${location.pathname}?${query}`);
-  link.start(stream);
-  showStreams();
 }
 
 function stop() {
@@ -299,7 +286,7 @@ async function refresh() {
 // --- wiring -----------------------------------------------------------------------------------
 
 function toggle() {
-  if (view.state === 'idle' || view.state === 'failed') watch(view.stream ?? DEFAULT_STREAM);
+  if (view.state === 'idle' || view.state === 'failed') watch(view.stream ?? wantedStream());
   else stop();
 }
 
@@ -330,7 +317,7 @@ const KEYS = {
 
 function wire() {
   $('play').onclick = toggle;
-  $('retry').onclick = () => watch(view.stream ?? DEFAULT_STREAM);
+  $('retry').onclick = () => watch(view.stream ?? wantedStream());
   $('tap').onclick = () => sound(true);
   $('mute').onclick = () => sound(video.muted || video.volume === 0);
   $('volume').oninput = ({ target }) => {
@@ -351,7 +338,7 @@ function wire() {
     event.preventDefault();
     token.set($('token').value.trim());
     refresh();
-    watch(view.stream ?? DEFAULT_STREAM);
+    watch(view.stream ?? wantedStream());
   };
   document.addEventListener('keydown', (event) => {
     const typing = event.target.closest?.('input:not([type=range]), select, textarea');
@@ -383,9 +370,9 @@ function main() {
     report({ state: 'failed', words: 'This browser has no WebRTC, or it is switched off.' });
     return;
   }
-  const hash = decodeURIComponent(location.hash.replace(/^#\/?/, ''));
-  watch(hash || new URLSearchParams(location.search).get('stream') || DEFAULT_STREAM);
+  choose(wantedStream());
   view.asked = 0; // counted from the opening of the page
+  showSession({ connect, play: attach, report });
   if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(onFrame);
   else video.onplaying = () => { view.first ??= performance.now() - view.asked; show(); };
   setInterval(poll, POLL_MS);
