@@ -2,11 +2,13 @@
 import { launch, open } from './browser.mjs';
 import { quietly } from './load.mjs';
 import { base4, base6, ctl, end, here, isLive, start, token, until } from './node.mjs';
+import { openings, openingText } from './opening.mjs';
 import { pages } from './pages.mjs';
 import { finish, note, ok, quantile } from './tap.mjs';
 import { latencyText, measure, publish, RATE, watch } from './watch.mjs';
 
-const FIRST_MS = 1000; // from the opening of the page to the first picture
+const FIRST_MS = 1000; // from the opening of the page to the first picture, at most
+const FIRST_MEDIAN_MS = 700;
 const SETTLE_MS = 3000;
 
 const browsers = {};
@@ -19,6 +21,7 @@ async function browser(machine) {
 
 const closeAll = (pages) => Promise.all(pages.filter(Boolean).map((page) => page.context().close()));
 
+const isPrompt = (times) => quantile(times, 0.5) < FIRST_MEDIAN_MS && Math.max(...times) < FIRST_MS;
 const isOnTime = (viewer, rate) => viewer.freezes === 0 && Math.abs(viewer.fps / rate - 1) < 0.1;
 const measureQuietly = (viewers, { rate = RATE, ...options }) => quietly(() => measure(viewers, options),
   (seen) => (seen.rate ?? rate) > 0.9 * rate && seen.viewers.every((viewer) => isOnTime(viewer, seen.rate ?? rate)));
@@ -178,18 +181,9 @@ async function firstPicture() {
   const publisher = await publish(await browser('pub'), { stream: 'demo', codec: 'VP8' });
   await publisher.waitForTimeout(1000);
   const where = await browser('view');
-  await closeAll([await watch(where, { stream: 'demo' })]); // a browser's very first page warms it up
-  const times = await quietly(async () => {
-    const five = [];
-    for (let i = 0; i < 5; i++) {
-      const page = await watch(where, { stream: 'demo' });
-      five.push(await page.evaluate(() => globalThis.hitless.view.first));
-      await page.context().close();
-    }
-    return five;
-  }, (five) => quantile(five, 0.5) < FIRST_MS);
-  ok(quantile(times, 0.5) < FIRST_MS, `the first picture comes within ${FIRST_MS / 1000} s of opening the page`,
-    `median of ${times.map((ms) => Math.round(ms)).join(', ')} ms`);
+  await openings(where, `${base4}/`, 1, () => {}); // a browser's very first page warms it up
+  const times = await quietly(() => openings(where, `${base4}/`, 10, note), (ten) => isPrompt(ten));
+  ok(isPrompt(times), `the first picture comes within ${FIRST_MS / 1000} s of opening the page`, openingText(times));
   await closeAll([publisher]);
 }
 
