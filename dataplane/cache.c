@@ -37,16 +37,17 @@ static void drop_slot(struct cache *cache, struct cache_slot *slot)
     cache->used--;
 }
 
-void cache_clear(struct cache *cache)
+void cache_clear(struct cache *cache, uint64_t floor)
 {
     for (uint32_t i = 0; cache->slots && i <= cache->mask; i++)
         drop_slot(cache, &cache->slots[i]);
     cache->started = 0;
+    cache->floor = floor;
 }
 
 void cache_free(struct cache *cache)
 {
-    cache_clear(cache);
+    cache_clear(cache, 0);
     free(cache->slots);
     cache->slots = NULL;
 }
@@ -65,6 +66,8 @@ static void advance(struct cache *cache, uint64_t index)
 int cache_put(struct cache *cache, uint64_t index, void *packet)
 {
     struct cache_slot *slot = &cache->slots[index & cache->mask];
+    if (index < cache->floor)
+        return -ESTALE;
     if (!cache->started) {
         cache->started = 1;
         cache->highest = cache->checked_highest = index;
@@ -100,6 +103,10 @@ static int resize_to(struct cache *cache, uint32_t size)
             drop_slot(cache, old);
     }
     free(cache->slots);
+    // What the smaller of the two rings had no place for is gone, and may not come again.
+    uint32_t kept = size - 1 < cache->mask ? size - 1 : cache->mask;
+    if (cache->started && cache->highest > kept && cache->highest - kept > cache->floor)
+        cache->floor = cache->highest - kept;
     cache->slots = slots;
     cache->mask = size - 1;
     return 1;

@@ -18,6 +18,7 @@ struct cache {
     uint32_t used;       // packets held
     uint32_t min, max;   // bounds of the number of slots, powers of two
     uint64_t highest;    // highest index ever put; meaningful once `started`
+    uint64_t floor;      // no index below it is taken: another packet may have stood there
     uint64_t span_ns;    // time that the ring should hold
     uint64_t checked_ns; // when the size was last looked at
     uint64_t checked_highest;
@@ -31,12 +32,13 @@ int cache_init(struct cache *cache, uint32_t min, uint32_t max, uint64_t span_ns
                void (*release)(void *packet));
 // Releases every packet and the ring.
 void cache_free(struct cache *cache);
-// Releases every packet and starts over, as for a track that has a new source.
-void cache_clear(struct cache *cache);
+// Releases every packet and starts over, as for a track that has a new source. From then on no
+// index below `floor` is taken, not even a late one: viewers may have had another packet under it.
+void cache_clear(struct cache *cache, uint64_t floor);
 
 // Puts a packet; the ring owns it from then on and releases what it pushes out.
-// Returns 0, -EEXIST (the index is there already) or -ESTALE (older than the ring); on an error the
-// packet stays the caller's.
+// Returns 0, -EEXIST (the index is there already) or -ESTALE (older than the ring, or than the ring
+// was when it was smaller); on an error the packet stays the caller's.
 int cache_put(struct cache *cache, uint64_t index, void *packet);
 
 // The packet with this index, or NULL. Borrowed: valid until the next cache_put.

@@ -37,7 +37,7 @@ static bool begin(struct worker *worker, const struct session *session, uint8_t 
                   const struct track *track, struct sub *sub)
 {
     struct rte_mbuf *key = last_key(track);
-    if (!key || worker->catchup_count == RTE_DIM(worker->catchup) ||
+    if (!key || sub->foreign || worker->catchup_count == RTE_DIM(worker->catchup) ||
         track->next_index - track->key_index > CATCHUP_BACK)
         return false;
     uint64_t arrival_ns = media_meta(key)->arrival_ns;

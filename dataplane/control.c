@@ -13,8 +13,10 @@ static void tell_dead(struct worker *worker, uint64_t id, enum msg_dead_reason r
 
 static void join(struct worker *worker, struct session *session)
 {
-    const struct sender *sender = tables_sender(&worker->tables, session);
+    struct sender *sender = tables_sender(&worker->tables, session);
     failover_enter_term(worker, session);
+    for (int t = 0; t < session->tracks; t++)
+        sender->sub[t].foreign = !failover_active(worker, sender->group);
     tables_join(&worker->tables, session);
     if (sender->group && session->role == ROLE_PLAY && failover_active(worker, sender->group))
         failover_tell_numbers(worker, session);

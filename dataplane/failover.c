@@ -404,6 +404,7 @@ void failover_adopt(struct worker *worker, const struct msg_session_adopt *messa
             continue;
         sub->delta = message->numbers.delta[t];
         sub->numbered = true;
+        sub->foreign = false;
         sub->keyed = true;
     }
     if (home || !message->remote.family)

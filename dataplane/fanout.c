@@ -126,6 +126,9 @@ static inline size_t write_header(uint8_t *out, const struct plan *plan, const s
 // Whether this viewer takes the packet; decides where its numbers start with the first one.
 static inline bool takes(struct sub *sub, const struct media_meta *meta, bool video)
 {
+    // Made up here, they might be the partner's for other packets.
+    if (sub->foreign)
+        return false;
     if (video && !sub->keyed) {
         if (!meta->keyframe || sub->catching_up)
             return false;

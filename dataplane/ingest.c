@@ -1,6 +1,8 @@
 #include "ingest.h"
+#include "failover.h"
+#include <rte_random.h>
 
-// Where a track's index space starts: high enough that older packets never go below zero.
+// Where a track's index space starts: high enough that older packets never leave it.
 #define FIRST_INDEX UINT64_C(0x100000)
 
 struct place {
@@ -80,12 +82,21 @@ static void adopt_source(const struct place *place, const struct protect_source 
     layer->media = *source;
 }
 
+// At random, because whoever served the track before may not be there to ask.
+static uint64_t first_index(void)
+{
+    uint64_t spaces = INDEX_MASK >> INDEX_SPACE_BITS;
+    return (1 + rte_rand() % spaces) << INDEX_SPACE_BITS | FIRST_INDEX;
+}
+
 // Continues the track's numbers and clock where the last source left them.
 static void map_layer(struct track *track, struct layer *layer, uint64_t index, uint32_t timestamp,
                       uint64_t now_ns)
 {
-    if (!track->next_index)
-        track->next_index = FIRST_INDEX;
+    if (!track->next_index) {
+        track->next_index = first_index();
+        cache_clear(&track->ring, track->next_index);
+    }
     layer->delta = track->next_index - index;
     layer->timestamp_delta = 0;
     if (track->last_ns) {
@@ -225,10 +236,29 @@ static void fill_meta(struct rte_mbuf *m, struct stream *stream, const struct pl
     };
 }
 
+// The track began anew elsewhere: its viewers' own numbers go on behind the last ones. Those of a
+// session that the partner serves are the partner's to move.
+static void enter_space(struct worker *worker, struct track *track, uint64_t index)
+{
+    for (uint32_t v = 0; track->next_index && v < track->viewer_count; v++) {
+        const struct viewer_ref *viewer = &track->viewers[v];
+        struct sender *sender = &worker->tables.senders[viewer->session];
+        struct sub *sub = &sender->sub[viewer->track];
+        if (!sub->numbered || !failover_active(worker, sender->group))
+            continue;
+        sub->delta = (sub->delta + track->next_index - index) & INDEX_MASK;
+        worker->tables.sessions[viewer->session].numbers_told = 0;
+    }
+    cache_clear(&track->ring, index);
+    track->next_index = index;
+}
+
 // The track's ring owns one reference, the caller gets another.
 static bool keep(struct worker *worker, struct track *track, struct rte_mbuf *m)
 {
     struct media_meta *meta = media_meta(m);
+    if (!ingest_same_space(track, meta->index))
+        enter_space(worker, track, meta->index);
     int rc = cache_put(&track->ring, meta->index, m);
     if (rc) {
         worker_drop(worker, rc == -EEXIST ? DROP_cache_duplicate : DROP_cache_old);

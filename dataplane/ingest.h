@@ -2,12 +2,23 @@
 // Runs on the stream's source worker. RFC 3711, 3550, 4588, 8285, 8852 (RID).
 //
 // A track has one continuous space of extended sequence numbers and timestamps, however often its
-// source SSRC or simulcast layer changes; viewers only add a constant to it.
+// source SSRC or simulcast layer changes; viewers only add a constant to it. Where a track begins
+// anew (its publisher comes to a worker or node that did not serve it before), it begins in a space
+// of its own, told by the upper bits; viewers elsewhere then get another constant, so that their
+// own numbers go on.
 #ifndef HITLESS_INGEST_H
 #define HITLESS_INGEST_H
 
 #include "rtcp.h"
 #include "worker.h"
+
+#define INDEX_SPACE_BITS 30 // of the 48: packets of one space, 12 days of 1,000 a second
+
+// Whether the track's last packet was in the same space.
+static inline bool ingest_same_space(const struct track *track, uint64_t index)
+{
+    return track->next_index && (index ^ (track->next_index - 1)) >> INDEX_SPACE_BITS == 0;
+}
 
 // Takes an RTP packet of `length` bytes at `packet` from a publisher's session. Returns the opened
 // packet to be fanned out (it is in the ring as well), or NULL.

@@ -60,7 +60,8 @@ struct sub {
     bool numbered;    // delta is set
     bool keyed;       // video: a key frame has been sent
     bool catching_up; // it gets the ring's packets first, see catchup.h; never true while keyed
-    uint8_t pad[2];
+    bool foreign;     // its numbers are the partner's to say, which has not done so yet
+    uint8_t pad[1];
 };
 _Static_assert(sizeof(struct sub) == ABI_CACHE_LINE, "one line per viewer and track");
 

@@ -116,6 +116,7 @@ static bool adopt_stream(struct tables *tables, struct protect *protect, struct 
         struct track *track = &stream->track[i];
         if (tables_make_track(tables, track))
             return false;
+        cache_clear(&track->ring, track->next_index);
         // What the publisher sent while nobody listened is asked for again.
         for (int l = 0; l < track->config.layers; l++)
             if (!replay_empty(&track->layers[l].media.replay))

@@ -133,7 +133,7 @@ void tables_reset_source(struct stream *stream)
     for (int i = 0; i < stream->tracks; i++) {
         struct track *track = &stream->track[i];
         // A plain resend must repeat the very bytes, which the old header extensions are part of.
-        cache_clear(&track->ring);
+        cache_clear(&track->ring, track->next_index);
         track->clock.ntp = 0;
         track->key_sent = false;
         track->key_wanted = track->config.kind == KIND_VIDEO;
@@ -231,7 +231,7 @@ int tables_join(struct tables *tables, struct session *session)
         sub->map = take_map(track, config);
         // From here on the numbers are a pure function of the track's: whoever holds this state
         // writes the same bytes under the same index.
-        if (!sub->numbered && track->next_index) {
+        if (!sub->numbered && !sub->foreign && track->next_index) {
             sub->delta = (sub->delta - track->next_index) & INDEX_MASK;
             sub->numbered = true;
         }

@@ -196,7 +196,10 @@ static struct rte_mbuf *take_media(struct worker *worker, struct stream *stream,
                               .padding = record->flags & MEDIA_PADDING,
                               .keyframe = record->flags & MEDIA_KEYFRAME};
     struct track *track = &stream->track[record->track];
-    gaps_received(&track->gaps[GAPS_TRUNK], meta.index, worker->now_ns);
+    if (ingest_same_space(track, meta.index))
+        gaps_received(&track->gaps[GAPS_TRUNK], meta.index, worker->now_ns);
+    else
+        gaps_start(&track->gaps[GAPS_TRUNK], meta.index);
     follow_source(worker, stream, track, meta.index);
     rte_pktmbuf_adj(m, RTP_HEADER + MEDIA_HEAD);
     *media_meta(m) = meta;

@@ -111,7 +111,7 @@ static void test_grows_and_shrinks_with_the_rate(void **state)
     assert_in_range(cache.mask + 1, 16, 32);
     for (int i = 0; i < 12; i++)
         assert_non_null(cache_get(&cache, index - 1 - (uint64_t)i));
-    cache_clear(&cache);
+    cache_clear(&cache, 0);
     assert_int_equal(cache.used, 0);
     cache_free(&cache);
 }
@@ -168,6 +168,30 @@ static void test_halves_down_to_the_least(void **state)
     cache_free(&cache);
 }
 
+// What was let go of may not come back as another packet: viewers have had that index.
+static void test_takes_nothing_below_its_floor(void **state)
+{
+    struct cache cache;
+    memset(alive, 0, sizeof(alive));
+    assert_int_equal(cache_init(&cache, 16, 1024, 1000000000, release), 0);
+    uint64_t now = 1000000000;
+    fill(&cache, 1, 2);
+    cache_resize(&cache, now, UINT32_MAX);
+    fill(&cache, 2, 400);
+    assert_true(cache_resize(&cache, now + 1000000000, UINT32_MAX));
+    assert_true(cache_slots(&cache) > 256);
+    assert_int_equal(cache_put(&cache, 399 - 16, packet(1)), -ESTALE); // was pushed out
+    assert_int_equal(cache_put(&cache, 399 - 15, packet(1)), -EEXIST);
+    cache_clear(&cache, 500);
+    assert_int_equal(cache_put(&cache, 499, packet(1)), -ESTALE);
+    fill(&cache, 510, 511);
+    assert_int_equal(cache_put(&cache, 499, packet(1)), -ESTALE);
+    fill(&cache, 500, 501);
+    cache_clear(&cache, 100); // another space begins lower
+    fill(&cache, 100, 101);
+    cache_free(&cache);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +200,7 @@ int main(void)
         cmocka_unit_test(test_grows_and_shrinks_with_the_rate),
         cmocka_unit_test(test_grows_only_into_spare_room),
         cmocka_unit_test(test_halves_down_to_the_least),
+        cmocka_unit_test(test_takes_nothing_below_its_floor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

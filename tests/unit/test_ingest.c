@@ -1,0 +1,191 @@
+// Where packets get their numbers: publishers that come, go and come back elsewhere, against a
+// record of everything that viewers were sent. No index may ever stand for two different packets
+// (design.md, invariants).
+#include "../sim/world.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#define RECORDS 4096
+
+static struct world world;
+static struct {
+    uint64_t index;
+    uint32_t ssrc, hash;
+} records[RECORDS];
+static unsigned record_count, conflicts, bad;
+
+static int setup(void **state)
+{
+    srandom(1);
+    return world_start(&world, &(struct abi_config){.workers = 2,
+                                                    .max_sessions = 64,
+                                                    .rx_mbufs = 2048,
+                                                    .tx_mbufs = 2048,
+                                                    .cache_mbufs = 1024});
+}
+
+static int teardown(void **state)
+{
+    world_stop(&world);
+    return 0;
+}
+
+static void join(struct client *client, enum session_role role, uint32_t worker, uint32_t slot)
+{
+    client->group = 0;
+    world_join(&world, client, role, STREAM_ID, worker, slot, PROFILE_AES128_CM_SHA1_80, false);
+}
+
+static void note(uint32_t ssrc, uint64_t index, const uint8_t *data, size_t size)
+{
+    uint32_t hash = 2166136261u;
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ data[i]) * 16777619u;
+    for (unsigned i = 0; i < record_count; i++)
+        if (records[i].ssrc == ssrc && records[i].index == index) {
+            conflicts += records[i].hash != hash;
+            return;
+        }
+    assert_in_range(record_count, 0, RECORDS - 1);
+    records[record_count].index = index;
+    records[record_count].ssrc = ssrc;
+    records[record_count++].hash = hash;
+}
+
+// What went to the viewer: media packets opened, all of them on record.
+static unsigned take(struct client *viewer)
+{
+    unsigned fresh = 0;
+    for (unsigned i = 0; i < world.out_count; i++) {
+        const struct parsed *parsed = &world.out[i].parsed;
+        if (memcmp(&parsed->dst, &viewer->addr, sizeof(viewer->addr)) != 0 ||
+            parsed->class != CLASS_RTP)
+            continue;
+        const uint8_t *data = world.out[i].bytes + parsed->payload;
+        uint32_t ssrc = load_be32(data + 8);
+        struct protect_source *source = &viewer->rtp[ssrc == viewer->rtp[0].ssrc ? 0 : 1];
+        uint8_t plain[2048];
+        size_t size;
+        uint64_t index;
+        int rc = protect_open(world.crypto, &viewer->rx, source, data, parsed->length, plain, &size,
+                              &index);
+        if (rc == -EALREADY) // which it is not if other bytes were meant
+            index = rtp_nearest_seq(replay_top(&source->replay), load_be16(data + 2));
+        if (rc == 0 || rc == -EALREADY)
+            note(ssrc, index, data, parsed->length);
+        fresh += rc == 0;
+        bad += rc != 0;
+    }
+    world.out_count = 0;
+    return fresh;
+}
+
+static void send(struct client *publisher, uint32_t ssrc, uint64_t index, bool keyframe,
+                 const uint8_t *body, size_t size)
+{
+    uint8_t wire[1600];
+    size = world_seal(&world, publisher, ssrc, index, keyframe, body, size, wire);
+    world_inject(&world, publisher->worker, &publisher->addr,
+                 (uint16_t)(world.config.media4.port + publisher->worker), wire, size);
+    world_turn(&world);
+}
+
+static void publish(struct client *publisher, uint64_t index, bool keyframe)
+{
+    uint8_t body[100];
+    memset(body, (int)(index * 7 + publisher->id), sizeof(body));
+    send(publisher, VIDEO_SSRC, index, keyframe, body, sizeof(body));
+}
+
+static void forward(uint32_t from, uint32_t workers)
+{
+    struct msg_stream_forward message = {
+        .head = {.type = MSG_STREAM_FORWARD, .length = sizeof(message), .id = STREAM_ID},
+        .workers = workers};
+    world_tell(&world, from, &message);
+}
+
+static void close_streams(void)
+{
+    for (uint32_t w = 0; w < 2; w++) {
+        struct msg_stream_close close = {
+            .head = {.type = MSG_STREAM_CLOSE, .length = sizeof(close), .id = STREAM_ID}};
+        world_tell(&world, w, &close);
+    }
+    world_turn(&world);
+    record_count = conflicts = bad = 0;
+    world.out_count = 0;
+}
+
+// A new publisher's first packets come out of order: the earlier one must not go where the last
+// one's packet stood.
+static void test_a_late_first_packet_takes_no_used_index(void **state)
+{
+    struct client first, second, viewer;
+    world_open_stream(&world, STREAM_ID, 0, 0);
+    join(&first, ROLE_PUBLISH, 0, 2);
+    join(&viewer, ROLE_PLAY, 0, 3);
+    for (uint64_t i = 1; i <= 20; i++)
+        publish(&first, i, i == 1);
+    assert_int_equal(take(&viewer), 20);
+    assert_true(world_leave(&world, &first));
+    join(&second, ROLE_PUBLISH, 0, 4);
+    publish(&second, 1001, true);
+    publish(&second, 1000, false);
+    publish(&second, 999, false);
+    publish(&second, 1002, false);
+    assert_int_equal(take(&viewer), 2);
+    assert_int_equal(conflicts, 0);
+    assert_int_equal(bad, 0);
+    assert_true(world_leave(&world, &viewer));
+    assert_true(world_leave(&world, &second));
+    close_streams();
+}
+
+// The next publisher comes to another worker, which has not served the stream before.
+static void test_viewers_elsewhere_go_on_with_new_numbers(void **state)
+{
+    struct client first, second, viewer;
+    world_open_stream(&world, STREAM_ID, 0, 0);
+    join(&first, ROLE_PUBLISH, 0, 2);
+    join(&viewer, ROLE_PLAY, 0, 3);
+    for (uint64_t i = 1; i <= 20; i++)
+        publish(&first, i, i == 1);
+    assert_int_equal(take(&viewer), 20);
+    uint64_t last = replay_top(&viewer.rtp[0].replay);
+    assert_true(world_leave(&world, &first));
+    world_open_stream(&world, STREAM_ID, 1, 1);
+    world_open_stream(&world, STREAM_ID, 0, 1);
+    forward(1, 1);
+    join(&second, ROLE_PUBLISH, 1, 4);
+    for (uint64_t i = 1; i <= 20; i++)
+        publish(&second, i, i == 1);
+    assert_int_equal(take(&viewer), 20);
+    assert_int_equal(conflicts, 0);
+    assert_int_equal(bad, 0);
+    assert_int_equal(replay_top(&viewer.rtp[0].replay), last + 20); // without a step
+    // What was lost is still found under the new numbers.
+    uint8_t packet[512];
+    uint16_t lost = (uint16_t)(last + 10);
+    size_t length = rtcp_write_rr(packet, sizeof(packet), 0, 1, NULL, 0);
+    length = rtcp_write_nack(packet, 400, length, 1, viewer.rtp[0].ssrc, &lost, 1);
+    memset(&viewer.rtp[0].replay.seen, 0, sizeof(viewer.rtp[0].replay.seen));
+    world_rtcp(&world, &viewer, packet, length);
+    assert_int_equal(take(&viewer), 1);
+    assert_int_equal(conflicts, 0);
+    assert_true(world_leave(&world, &viewer));
+    assert_true(world_leave(&world, &second));
+    close_streams();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_late_first_packet_takes_no_used_index),
+        cmocka_unit_test(test_viewers_elsewhere_go_on_with_new_numbers),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
