@@ -113,6 +113,7 @@ static const struct spec specs[] = {
     {"json", NULL, "one JSON object at the end on standard output, and no progress line", FLAG,
      AT(json), 0, 0},
     {"stream", NULL, "with --json: one object each second, too", FLAG, AT(stream), 0, 0},
+    {"per-session", NULL, "with --json: every session by itself, too", FLAG, AT(per_session), 0, 0},
     {"report", "FILE.html", "write a page about the run", TEXT, AT(report), 0, 0},
     {"metrics", "PORT", "Prometheus text on this port while it runs", COUNT, AT(metrics_port), 1,
      65535},

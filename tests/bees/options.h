@@ -37,7 +37,7 @@ struct options {
     double stay;     // churn: seconds
     double join_s, http_s, stop_gap_s;
     double away_ms; // watch-failover
-    bool json, stream, quiet, headers_only, own_server, insecure, trickle, no_twcc, no_audio,
+    bool json, stream, per_session, headers_only, own_server, insecure, trickle, no_twcc, no_audio,
         no_video, verbose;
     const char *report, *token, *token_file, *ca, *codecs, *srtp, *mode_text, *protocol_text;
     const char *metrics_address;

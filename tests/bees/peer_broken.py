@@ -37,6 +37,7 @@ ANSWERS = {
     "nowhere": lambda offer: (201, answer(offer, "")),
     "outside": lambda offer: (201, answer(offer, candidate("8.8.8.8"))),
     "silent": lambda offer: (201, answer(offer, candidate("127.0.0.1"))),
+    "elsewhere": lambda offer: (201, answer(offer, candidate("127.0.0.1"))),
     "ok200": lambda offer: (200, answer(offer, candidate("127.0.0.1"))),
     "token": lambda offer: (401, "no"),
     "busy": lambda offer: (503, "full"),
@@ -68,7 +69,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif name == "endless":
             self.endless()
         else:
-            self.reply(*ANSWERS[name](offer))
+            self.reply(*ANSWERS[name](offer), "http://192.0.2.1/session/1" if name == "elsewhere" else "/session/1")
 
     def endless(self):
         self.wfile.write(b"HTTP/1.1 201 Created\r\n\r\n")
@@ -79,12 +80,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except OSError:
             pass  # the client has had enough
 
-    def reply(self, status, text):
+    def reply(self, status, text, session="/session/1"):
         body = text.encode("latin-1")
         self.send_response(status)
         self.send_header("Content-Type", "application/sdp")
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Location", {307: "/loop", 308: "http://192.0.2.1/whep"}.get(status, "/session/1"))
+        self.send_header("Location", {307: "/loop", 308: "http://192.0.2.1/whep"}.get(status, session))
         self.end_headers()
         self.wfile.write(body)
 

@@ -224,6 +224,8 @@ static int sessions_headline(const struct bees_result *result, char *text, size_
                                                 : "All",
                         result->sessions <= 2 ? "" : sessions.at,
                         result->sessions == 1 ? "session" : "sessions");
+    if (result->sessions == 1)
+        return snprintf(text, size, "The session failed: %.*s", whole, why);
     return snprintf(
         text, size, "%s of %s sessions failed, %s%.*s", failed.at, sessions.at,
         result->failures[most_frequent(result)] == result->failed ? "" : "mostly: ", whole, why);
@@ -305,9 +307,10 @@ void report_headline(const struct report *report, char *text, size_t size)
     const struct bees_result *result = report->result;
     if (result->count.index_reuse > 0) {
         snprintf(text, size,
-                 "Security failure: %s packets were sealed with a key and index that had protected "
+                 "Security failure: %s packet%s sealed with a key and index that had protected "
                  "other bytes before.",
-                 text_count((double)result->count.index_reuse).at);
+                 text_count((double)result->count.index_reuse).at,
+                 result->count.index_reuse == 1 ? " was" : "s were");
         return;
     }
     if (report->search) {
@@ -329,7 +332,9 @@ void report_headline(const struct report *report, char *text, size_t size)
         memmove(twice, twice + 1, strlen(twice));
         used--;
     }
-    const char *glue = result->failed ? "; of the others, " : "; ";
+    const char *glue = result->failed == 0                 ? "; "
+                       : result->failed < result->sessions ? "; of the others, "
+                                                           : "; until then, ";
     used += snprintf(text + used, size - (size_t)used, "%s", glue);
     if ((size_t)used < size)
         media_headline(result, text + used, size - (size_t)used);

@@ -5,7 +5,7 @@
 #include <jansson.h>
 #include <string.h>
 
-#define SESSIONS_TOLD 100 // sessions of watch-failover listed one by one
+#define SESSIONS_TOLD 100 // sessions of watch-failover listed one by one, unless all are asked for
 
 double result_loss(const struct bees_result *r)
 {
@@ -52,24 +52,47 @@ static json_t *failures(const struct bees_result *r)
     return o;
 }
 
-static json_t *away(const struct bees_result *r)
+// Bits per second of media from the first packet (of a publisher: from the keys) to the end.
+static double bit_rate(const struct bees_session *s)
+{
+    uint64_t since_ns = s->step_ns[s->role == BEES_WHEP ? BEES_STEP_packet : BEES_STEP_dtls];
+    uint64_t length_ns = s->end_ns - s->begin_ns;
+    if (since_ns == 0 || length_ns <= since_ns)
+        return 0;
+    return (double)(s->count.bytes + s->count.sent_bytes) * 8e9 / (double)(length_ns - since_ns);
+}
+
+static json_t *one_session(const struct bees_session *s)
+{
+    json_t *o = json_pack(
+        "{s:i, s:i, s:s, s:b, s:f, s:f, s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:b}", "session",
+        (int)s->number, "stream", (int)s->stream, "failure", bees_failure_name(s->failure),
+        "connected", s->connected, "begin_s", (double)s->begin_ns / 1e9, "end_s",
+        (double)s->end_ns / 1e9, "bits_per_s", bit_rate(s), "gaps", (int)s->gaps, "away_ms",
+        (double)s->away_ns / 1e6, "max_gap_ms", (double)s->max_gap_ns / 1e6, "max_gap_at_s",
+        (double)s->max_gap_at_ns / 1e9, "jitter_ms", s->jitter_us / 1e3, "rtt_ms", s->rtt_us / 1e3,
+        "renegotiated", s->count.handshakes > 1 || s->count.new_ssrcs > 0);
+    for (int step = 0; step < BEES_STEP_COUNT; step++) {
+        char name[32];
+        snprintf(name, sizeof(name), "%s_ms", bees_step_name(step));
+        if (s->step_ns[step])
+            json_object_set_new(o, name, json_real((double)s->step_ns[step] / 1e6));
+    }
+#define X(name, help) set_count(o, #name, s->count.name);
+    BEES_COUNTERS(X)
+#undef X
+    json_t *paths = json_array();
+    for (int p = 0; p < s->paths; p++)
+        json_array_append_new(paths, json_string(s->path[p]));
+    json_object_set_new(o, "paths", paths);
+    return o;
+}
+
+static json_t *each_session(const struct bees_result *r, uint32_t limit)
 {
     json_t *list = json_array();
-    for (uint32_t i = 0; i < r->sessions && i < SESSIONS_TOLD; i++) {
-        const struct bees_session *s = &r->session[i];
-        json_t *o =
-            json_pack("{s:i, s:i, s:f, s:f, s:f, s:b, s:I, s:I, s:s}", "session", (int)s->number,
-                      "gaps", (int)s->gaps, "away_ms", (double)s->away_ns / 1e6, "max_gap_ms",
-                      (double)s->max_gap_ns / 1e6, "max_gap_at_s", (double)s->max_gap_at_ns / 1e9,
-                      "renegotiated", s->count.handshakes > 1 || s->count.new_ssrcs > 0,
-                      "new_ssrcs", (json_int_t)s->count.new_ssrcs, "path_changes",
-                      (json_int_t)s->count.path_changes, "failure", bees_failure_name(s->failure));
-        json_t *paths = json_array();
-        for (int p = 0; p < s->paths; p++)
-            json_array_append_new(paths, json_string(s->path[p]));
-        json_object_set_new(o, "paths", paths);
-        json_array_append_new(list, o);
-    }
+    for (uint32_t i = 0; i < r->sessions && i < limit; i++)
+        json_array_append_new(list, one_session(&r->session[i]));
     return list;
 }
 
@@ -118,6 +141,8 @@ void result_json(const struct bees_result *r, const struct options *options,
     json_object_set_new(o, "protocol", json_string(r->protocol));
     json_object_set_new(o, "mode", json_string(r->mode));
     json_object_set_new(o, "loss", json_real(result_loss(r)));
+    double bits = (double)(r->count.bytes + r->count.sent_bytes) * 8;
+    json_object_set_new(o, "bits_per_s", json_real(r->duration_s > 0 ? bits / r->duration_s : 0));
     json_object_set_new(o, "failures", failures(r));
     json_object_set_new(o, "ended_in_order", json_boolean(!r->interrupted));
     json_object_set_new(o, "headers_only", json_boolean(r->headers_only));
@@ -139,8 +164,10 @@ void result_json(const struct bees_result *r, const struct options *options,
         set_count(o, #name, r->count.name);
     BEES_COUNTERS(X)
 #undef X
-    if (options->mode == MODE_WATCH)
-        json_object_set_new(o, "per_session", away(r));
+    if (options->per_session || options->mode == MODE_WATCH)
+        json_object_set_new(
+            o, "per_session",
+            each_session(r, options->per_session ? OPTIONS_SESSIONS_MAX : SESSIONS_TOLD));
     if (search != NULL)
         json_object_set_new(o, "search", found(search, options));
     json_dumpf(o, out, JSON_COMPACT | JSON_REAL_PRECISION(9));

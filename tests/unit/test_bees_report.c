@@ -241,7 +241,17 @@ static void test_headlines(void **state)
     assert_headline(
         "The session joined; every packet arrived, 1,500 of them on request, and no picture "
         "ever stood still.");
-    result.sessions = 100;
+    result.failed = result.failures[BEES_FAILURE_media_stopped] = 1;
+    result.count.recovered = 0;
+    assert_headline("The session failed: media stopped and did not come back; until then, every "
+                    "packet arrived, and no picture ever stood still.");
+    result.sessions = result.connected = 2;
+    result.failed = result.failures[BEES_FAILURE_media_stopped] = 2;
+    assert_headline(
+        "2 of 2 sessions failed, media stopped and did not come back; until then, every "
+        "packet arrived, and no picture ever stood still.");
+    result.failed = result.failures[BEES_FAILURE_media_stopped] = 0;
+    result.sessions = result.connected = 100;
     result.count.lost = 10;
     result.count.freezes = 1;
     result.count.frozen_ms = 250;
@@ -256,8 +266,8 @@ static void test_headlines(void **state)
     result.count.index_reuse = 1;
     assert_int_equal(report_judge(&report), REPORT_BAD);
     assert_headline(
-        "Security failure: 1 packets were sealed with a key and index that had protected "
-        "other bytes before.");
+        "Security failure: 1 packet was sealed with a key and index that had protected other "
+        "bytes before.");
 }
 
 static void test_run_of_viewers(void **state)
