@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WORST 12    // sessions in the table
-#define WATCHED 200 // of watch-failover
+#define WORST 12   // sessions in the table
+#define WATCHED 50 // of watch-failover
 
 bool report_publishes(const struct bees_result *result)
 {

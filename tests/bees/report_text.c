@@ -247,13 +247,14 @@ static void watch_headline(const struct bees_result *result, char *text, size_t 
     for (uint32_t i = 0; result->session && i < result->sessions; i++)
         sessions += result->session[i].gaps > 0;
     if (away->count == 0) {
-        snprintf(text, size, "media was never away.");
+        snprintf(text, size, "media never stopped.");
         return;
     }
-    int used = snprintf(
-        text, size, "media was away from %s of them, for %s at most and half the times within %s; ",
-        text_count(sessions).at, text_us((double)away->max).at,
-        text_us((double)hist_percentile(away, 50)).at);
+    int used =
+        snprintf(text, size,
+                 "media stopped for %s of them, half of the times for up to %s, at most for %s; ",
+                 text_count(sessions).at, text_us((double)hist_percentile(away, 50)).at,
+                 text_us((double)away->max).at);
     if (used >= 0 && (size_t)used < size)
         snprintf(text + used, size - (size_t)used, "%s%s", again ? text_count(again).at : "nothing",
                  again ? " had to negotiate anew." : " was renegotiated.");
