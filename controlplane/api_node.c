@@ -1,5 +1,6 @@
 // JSON of the node's parts: workers, ports, drops and peers. api.h has the contract.
 #include "api_private.h"
+#include "installed.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -7,6 +8,7 @@
 #include <time.h>
 
 #define WORKER_STALLED_NS 100000000ull // workers store their progress every 10 ms
+#define STALL_MS 500                   // of a worker, for kill-test
 #define END_DELAY_NS 20000000          // of our own end, for the answer to get out
 
 static const char *worker_state(const struct stats_worker *stats, bool alive, uint64_t now_ns)
@@ -241,10 +243,17 @@ static int end(struct api *api, const char *what, int number)
 
 int api_kill(struct api *api, const char *what)
 {
-    return api->pair.kill_test ? end(api, what, SIGKILL) : -EPERM;
+    if (!api->pair.kill_test)
+        return -EPERM;
+    if (strcmp(what, "worker") == 0)
+        return sessions_stall_worker(api->sessions, STALL_MS);
+    return end(api, what, SIGKILL);
 }
 
-int api_restart(struct api *api, const char *what)
+int api_restart(struct api *api, const char *what, char *why, size_t why_size)
 {
-    return end(api, what, SIGTERM);
+    if (strcmp(what, "dataplane") != 0 && strcmp(what, "controlplane") != 0)
+        return -EINVAL;
+    int rc = installed_check(what, why, why_size);
+    return rc < 0 ? rc : end(api, what, SIGTERM);
 }

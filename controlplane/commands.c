@@ -91,12 +91,15 @@ static json_t *ended(const char *what, const char *choices, int rc)
 
 static json_t *on_kill_test(struct api *api, const char *argument, uint64_t now_ns)
 {
-    return ended(argument, "one of node, dataplane and controlplane", api_kill(api, argument));
+    return ended(argument, "one of node, dataplane, controlplane and worker",
+                 api_kill(api, argument));
 }
 
 static json_t *on_restart(struct api *api, const char *argument, uint64_t now_ns)
 {
-    return ended(argument, "one of dataplane and controlplane", api_restart(api, argument));
+    char why[512] = "";
+    int rc = api_restart(api, argument, why, sizeof(why));
+    return rc == -EPROTO ? refusal(why) : ended(argument, "one of dataplane and controlplane", rc);
 }
 
 static json_t *on_kick(struct api *api, const char *argument, uint64_t now_ns)
@@ -271,7 +274,7 @@ const struct command command_table[] = {
     {
         .name = "kill-test",
         .argument = "WHAT",
-        .help = "kill node, dataplane or controlplane to see what happens (operator.kill_test)",
+        .help = "kill node, dataplane or controlplane, or have a worker hang (operator.kill_test)",
         .handler = on_kill_test,
         .columns = COLUMNS({"ended", "killed", "text"}),
     },

@@ -289,6 +289,7 @@ void config_to_abi(const struct config *config, struct abi_config *abi)
         .nack_policy = config->nack.policy,
         .cache_ms = config->memory.cache_ms,
         .session_timeout_ms = config->session.timeout_ms,
+        .kill_test = config->operator.kill_test,
     };
     abi->bfd = *config->protection.partner.name != 0;
     if (config->protection.takeover_address && abi->bfd) {

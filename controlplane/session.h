@@ -103,6 +103,9 @@ struct stream_info {
     uint64_t since_ms; // live since, since the epoch
     const struct stats_stream *stats;
 };
+// Has the worker with the most sessions hang for a while, as a test (operator.kill_test). 0 or a
+// negative errno.
+int sessions_stall_worker(struct sessions *sessions, uint32_t ms);
 void sessions_each(struct sessions *sessions, void (*visit)(const struct session_info *, void *),
                    void *opaque);
 void streams_each(struct sessions *sessions, void (*visit)(const struct stream_info *, void *),

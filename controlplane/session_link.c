@@ -49,6 +49,19 @@ void session_tell_close(struct session *s)
     s->since_ms = s->set->now_ms() - (sent ? 0 : SESSION_CLOSE_AGAIN_MS);
 }
 
+int sessions_stall_worker(struct sessions *set, uint32_t ms)
+{
+    struct msg_stall m = {.head = {.type = MSG_STALL, .length = sizeof(m), .id = 1}, .ms = ms};
+    uint32_t most = 0, count[ABI_MAX_WORKERS] = {0};
+    const struct session *s;
+    for (s = TAILQ_FIRST(&set->open); s != NULL; s = TAILQ_NEXT(s, all))
+        count[s->worker]++;
+    for (uint32_t w = 0; w < set->abi->workers; w++)
+        if (count[w] > count[most])
+            most = w;
+    return session_send(set, 1 + most, &m);
+}
+
 static int tell_keys(struct session *s)
 {
     struct msg_session_keys m = *s->keys;

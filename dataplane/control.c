@@ -3,12 +3,18 @@
 #include "failover.h"
 #include "feedback.h"
 #include "ingest.h"
+#include <time.h>
+
+union message {
+    struct msg_head head;
+    uint8_t bytes[MSG_MAX];
+};
 
 static void tell_dead(struct worker *worker, uint64_t id, enum msg_dead_reason reason)
 {
     struct msg_session_dead message = {
         .head = {.type = MSG_SESSION_DEAD, .length = sizeof(message), .id = id}, .reason = reason};
-    channel_send(worker->dp->channel, worker->lane, &message);
+    worker_tell(worker, &message);
 }
 
 static void join(struct worker *worker, struct session *session)
@@ -98,7 +104,7 @@ static void session_close(struct worker *worker, const struct msg_head *head)
     }
     struct msg_session_closed message = {
         .head = {.type = MSG_SESSION_CLOSED, .length = sizeof(message), .id = head->id}};
-    channel_send(worker->dp->channel, worker->lane, &message);
+    worker_tell(worker, &message);
 }
 
 static void dtls_send(struct worker *worker, const struct msg_dtls *dtls)
@@ -127,6 +133,22 @@ static void stream_close(struct worker *worker, const struct msg_head *head)
         memset(channel_stream_stats(worker->dp->channel, MSG_SLOT(head->id)), 0,
                sizeof(struct stats_stream));
     tables_close_stream(&worker->tables, stream);
+}
+
+// Turns on the spot, as a worker that hangs does.
+static void stall(struct worker *worker, const struct msg_stall *message)
+{
+    struct timespec t;
+    uint64_t now, start = 0;
+    if (!worker->dp->config->kill_test) {
+        worker_drop(worker, DROP_message_invalid);
+        return;
+    }
+    do {
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        now = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+        start = start ? start : now;
+    } while (now - start < message->ms * UINT64_C(1000000));
 }
 
 void control_handle(struct worker *worker, const struct msg_head *head)
@@ -168,25 +190,42 @@ void control_handle(struct worker *worker, const struct msg_head *head)
     case MSG_SESSION_ADOPT:
         failover_adopt(worker, (const struct msg_session_adopt *)head);
         break;
+    case MSG_STALL:
+        stall(worker, (const struct msg_stall *)head);
+        break;
     default:
         worker_drop(worker, DROP_message_invalid);
     }
 }
 
+// The next message, out of the lane before it is handled: one over which a worker hangs must not be
+// its successor's next. False: none, or not ours to take.
+static bool take(struct worker *worker, union message *message, uint64_t *invalid)
+{
+    if (!worker_enter(worker))
+        return false;
+    const struct msg_head *head = channel_peek(worker->dp->channel, worker->lane, invalid);
+    if (head) {
+        memcpy(message, head, sizeof(*message));
+        channel_release(worker->dp->channel, worker->lane);
+    }
+    worker_leave(worker);
+    return head != NULL;
+}
+
 unsigned control_poll(struct worker *worker, unsigned max)
 {
-    struct channel *channel = worker->dp->channel;
     unsigned handled = 0;
     uint64_t invalid = 0;
-    const struct msg_head *head;
-    while (handled < max && (head = channel_peek(channel, worker->lane, &invalid))) {
-        if (msg_check(head) == 0)
-            control_handle(worker, head);
+    union message message;
+    while (handled < max && take(worker, &message, &invalid)) {
+        if (msg_check(&message.head) == 0)
+            control_handle(worker, &message.head);
         else
             invalid++;
-        channel_release(channel, worker->lane);
         handled++;
     }
+    explicit_bzero(&message, handled ? sizeof(message) : 0); // it may hold keys
     worker->stats->drop[DROP_message_invalid] += invalid;
     worker_count(worker, COUNT_messages, handled);
     return handled;

@@ -27,7 +27,7 @@ static void tell_peer(struct worker *worker, uint8_t number, uint64_t detect_ns)
         .state = watch->bfd.state,
         .diag = watch->bfd.diag,
         .detect_ns = detect_ns};
-    channel_send(worker->dp->channel, worker->lane, &message);
+    worker_tell(worker, &message);
 }
 
 static void set_active(struct dataplane *dp, uint8_t group, uint32_t term, bool active,
@@ -94,7 +94,7 @@ static void take_over(struct worker *worker, uint8_t peer)
             .term = term,
             .role = GROUP_ACTIVE,
             .switch_ns = cycles * 1000000000 / rte_get_tsc_hz()};
-        channel_send(dp->channel, worker->lane, &message);
+        worker_tell(worker, &message);
     }
 }
 
@@ -314,7 +314,7 @@ void failover_tell_numbers(struct worker *worker, struct session *session)
         message.numbers.delta[t] = sub->delta;
         message.numbers.rtx_limit[t] = session->rtx_asked[t] & INDEX_MASK;
     }
-    if (channel_send(worker->dp->channel, worker->lane, &message) == 0)
+    if (worker_tell(worker, &message) == 0)
         session->numbers_told = message.numbers.numbered;
 }
 

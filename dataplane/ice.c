@@ -39,7 +39,7 @@ static void tell_path(struct worker *worker, const struct session *session,
         .local = parsed->dst};
     // The template begins with the next hop's link address.
     memcpy(message.mac, tables_sender(&worker->tables, session)->frame.bytes, sizeof(message.mac));
-    channel_send(worker->dp->channel, worker->lane, &message);
+    worker_tell(worker, &message);
 }
 
 // The session that the check authenticates for, or NULL (counted).

@@ -340,7 +340,7 @@ void ingest_set_state(struct worker *worker, struct stream *stream, enum stream_
     struct msg_stream_state message = {
         .head = {.type = MSG_STREAM_STATE, .length = sizeof(message), .id = stream->id},
         .state = state};
-    if (channel_send(worker->dp->channel, worker->lane, &message) == 0)
+    if (worker_tell(worker, &message) == 0)
         stream->state = (uint8_t)state;
 }
 

@@ -4,7 +4,7 @@
 // The configuration comes with the channel, so this process parses nothing and opens no socket.
 #include "eal.h"
 #include "protect_cryptodev.h"
-#include "worker.h"
+#include "roster.h"
 #include <errno.h>
 #include <rte_launch.h>
 #include <signal.h>
@@ -14,10 +14,12 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #define CHANNEL_WAIT_MS 10000
 #define TURN_MS 5
 #define PORT_STATS_MS 200
+#define STALLED_STATUS 3 // exit status when a worker hangs and nothing else helps
 
 static volatile sig_atomic_t stopping;
 
@@ -52,9 +54,9 @@ static void print_phases(const struct dataplane *dp)
     char text[256] = "";
     int n = 0;
     for (unsigned i = 1; i < phases.count; i++)
-        n += snprintf(text + n, sizeof(text) - (size_t)n, "%s%s %u", i > 1 ? ", " : "",
-                      phases.name[i],
-                      (unsigned)((phases.at_ns[i] - phases.at_ns[i - 1]) / 1000000));
+        n +=
+            snprintf(text + n, sizeof(text) - (size_t)n, "%s%s %u", i > 1 ? ", " : "",
+                     phases.name[i], (unsigned)((phases.at_ns[i] - phases.at_ns[i - 1]) / 1000000));
     fprintf(stderr, "dataplane: %u worker(s) on %s, ready after %u ms (%s)\n", dp->workers,
             dp->config->device,
             (unsigned)((phases.at_ns[phases.count - 1] - phases.at_ns[0]) / 1000000), text);
@@ -91,24 +93,11 @@ static void poll_lane(struct dataplane *dp)
     }
 }
 
-static void report_stalls(struct dataplane *dp, uint64_t now_ns, bool *stalled)
+static int run(struct dataplane *dp, struct roster *roster, char *why, size_t why_size)
 {
-    for (uint32_t w = 0; w < dp->workers; w++) {
-        uint64_t seen =
-            __atomic_load_n(&channel_worker_stats(dp->channel, w)->progress_ns, __ATOMIC_RELAXED);
-        bool now = seen && now_ns > seen && now_ns - seen > ABI_STALLED_NS;
-        if (now && !stalled[w])
-            fprintf(stderr, "dataplane: worker %u made no progress for %u ms\n", w,
-                    (unsigned)(ABI_STALLED_NS / 1000000));
-        stalled[w] = now;
-    }
-}
-
-static void run(struct dataplane *dp)
-{
-    bool stalled[ABI_MAX_WORKERS] = {false};
     uint64_t port_stats_ns = 0;
-    while (!stopping) {
+    int rc = 0;
+    while (!stopping && rc == 0) {
         uint64_t now_ns = clock_ns();
         channel_beat(dp->channel, now_ns, true);
         poll_lane(dp);
@@ -116,9 +105,10 @@ static void run(struct dataplane *dp)
             port_stats_ns = now_ns;
             port_stats(&dp->port, channel_port_stats(dp->channel));
         }
-        report_stalls(dp, now_ns, stalled);
+        rc = roster_turn(roster, now_ns, why, why_size);
         sleep_ms(TURN_MS);
     }
+    return rc;
 }
 
 // Of DPDK's software drivers the fastest that is there. Keys: one per session, one per stream that
@@ -140,28 +130,33 @@ static int open_crypto(struct dataplane *dp, char *why, size_t why_size)
     return rc;
 }
 
-static int start_workers(struct dataplane *dp, struct worker *workers, char *why, size_t why_size)
+static int start_workers(struct dataplane *dp, struct roster *roster, char *why, size_t why_size)
 {
-    for (uint32_t w = 0; w < dp->workers; w++) {
-        int rc = worker_init(&workers[w], dp, w, why, why_size);
-        if (rc)
-            return rc;
-    }
-    for (uint32_t w = 0; w < dp->workers; w++)
-        if (rte_eal_remote_launch(worker_run, &workers[w], eal_worker_lcore(w))) {
+    int rc = roster_init(roster, dp, why, why_size);
+    for (uint32_t w = 0; w < dp->workers && rc == 0; w++)
+        if (rte_eal_remote_launch(roster_run, &roster->seat[w], eal_worker_lcore(w))) {
             snprintf(why, why_size, "worker %u: its lcore is busy", w);
-            return -EBUSY;
+            rc = -EBUSY;
         }
-    return 0;
+    return rc;
 }
 
-static void stop_workers(struct dataplane *dp, struct worker *workers)
+// With a thread that hangs nothing can be let go of in order: the kernel does it, and the tables
+// are taken up by the next process.
+static void end_now(const char *why)
+{
+    fprintf(stderr, "dataplane: %s\n", why);
+    _exit(STALLED_STATUS);
+}
+
+static void stop_workers(struct dataplane *dp, struct roster *roster)
 {
     atomic_store(&dp->stop, true);
+    if (!roster_join(roster))
+        end_now("a worker thread hangs, ending without it");
     for (uint32_t w = 0; w < dp->workers; w++)
         rte_eal_wait_lcore(eal_worker_lcore(w));
-    for (uint32_t w = 0; w < dp->workers; w++)
-        worker_free(&workers[w]);
+    roster_free(roster);
 }
 
 static int with_port(struct dataplane *dp, char *why, size_t why_size)
@@ -173,20 +168,22 @@ static int with_port(struct dataplane *dp, char *why, size_t why_size)
     if (rc)
         return rc;
     phase("port");
-    struct worker *workers = calloc(dp->workers, sizeof(*workers));
-    rc = workers ? open_crypto(dp, why, why_size) : -ENOMEM;
+    struct roster *roster = aligned_alloc(ABI_CACHE_LINE, sizeof(*roster));
+    rc = roster ? open_crypto(dp, why, why_size) : -ENOMEM;
     if (rc == 0) {
-        rc = start_workers(dp, workers, why, why_size);
+        rc = start_workers(dp, roster, why, why_size);
         if (rc == 0) {
             phase("tables");
             print_phases(dp);
-            run(dp);
+            rc = run(dp, roster, why, why_size);
+            if (rc)
+                end_now(why);
         }
-        stop_workers(dp, workers);
+        stop_workers(dp, roster);
         protect_device_close(dp->crypto);
     }
     port_close(&dp->port);
-    free(workers);
+    free(roster);
     return rc;
 }
 

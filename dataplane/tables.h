@@ -215,6 +215,9 @@ struct tables {
 // 0 or a negative errno.
 int tables_init(struct tables *tables, const struct abi_config *config, const char *dir,
                 uint32_t worker, struct protect *protect);
+// Puts a copy of DIR/table.WORKER in its place: who has the old one mapped writes into the void
+// from then on. Nobody writes meanwhile. 0 or a negative errno.
+int tables_renew(const char *dir, uint32_t worker);
 // Lets go of the tables; the file stays as it is.
 void tables_free(struct tables *tables);
 

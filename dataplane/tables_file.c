@@ -87,6 +87,55 @@ static int map_file(struct tables *tables, const struct table_file *plan, const 
     return 0;
 }
 
+// Copies what is there; untouched slots are holes, and stay so.
+static int copy_data(int from, int to, off_t size)
+{
+    off_t start = 0, end;
+    if (ftruncate(to, size))
+        return -errno;
+    while (start < size && (start = lseek(from, start, SEEK_DATA)) >= 0) {
+        end = lseek(from, start, SEEK_HOLE);
+        if (end < 0)
+            return -errno;
+        while (start < end) {
+            uint8_t bytes[65536];
+            size_t want =
+                (size_t)(end - start) < sizeof(bytes) ? (size_t)(end - start) : sizeof(bytes);
+            ssize_t got = pread(from, bytes, want, start);
+            if (got <= 0 || pwrite(to, bytes, (size_t)got, start) != got) {
+                int error = errno ? errno : EIO;
+                explicit_bzero(bytes, sizeof(bytes));
+                return -error;
+            }
+            start += got;
+            explicit_bzero(bytes, sizeof(bytes));
+        }
+    }
+    return start >= 0 || errno == ENXIO ? 0 : -errno;
+}
+
+int tables_renew(const char *dir, uint32_t worker)
+{
+    char path[512], next[520];
+    struct stat st;
+    snprintf(path, sizeof(path), "%s/table.%u", dir, worker);
+    snprintf(next, sizeof(next), "%s.new", path);
+    if (unlink(next) && errno != ENOENT)
+        return -errno;
+    int from = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int to = open(next, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int rc = from < 0 || to < 0 || fstat(from, &st) ? -errno : copy_data(from, to, st.st_size);
+    if (rc == 0 && rename(next, path))
+        rc = -errno;
+    if (rc && to >= 0)
+        unlink(next);
+    if (from >= 0)
+        close(from);
+    if (to >= 0)
+        close(to);
+    return rc;
+}
+
 static bool adopt_session(struct tables *tables, struct protect *protect, struct session *session)
 {
     struct sender *sender = tables_sender(tables, session);

@@ -134,7 +134,7 @@ static void look_at_rates(struct worker *worker, struct stream *stream)
 
 static void collect_key_wishes(struct worker *worker, struct stream *stream)
 {
-    _Atomic uint8_t *wishes = &worker->key_wanted[MSG_SLOT(stream->id)];
+    _Atomic uint8_t *wishes = &worker->post->key_wanted[MSG_SLOT(stream->id)];
     if (!atomic_load_explicit(wishes, memory_order_relaxed))
         return;
     uint8_t bits = atomic_exchange_explicit(wishes, 0, memory_order_relaxed);

@@ -14,7 +14,6 @@
 #include <rte_cycles.h>
 #include <rte_ethdev.h>
 #include <stdio.h>
-#include <sys/prctl.h>
 #include <time.h>
 
 #define CONTROL_BUDGET 32 // channel messages per turn
@@ -22,8 +21,6 @@
 #define SWEEPS_PER_SECOND 1000
 #define TELEMETRY_NS 200000000
 #define SEND_RETRIES 200 // tries to give a full port the rest of a batch
-#define IDLE_TURNS 200   // turns without work before an adaptive worker sleeps
-#define IDLE_SLEEP_US 50
 // Rings grow into three quarters of their pool, so that growth alone never has new sessions
 // refused, which happens at 80 %; below a sixteenth they give back.
 #define RING_SHARE(pool) ((pool) / 4 * 3)
@@ -39,16 +36,53 @@ static uint64_t clock_ns(void)
 void worker_flush(struct worker *worker)
 {
     uint16_t sent = 0;
+    enum drop why = DROP_worker_moved;
     enum stage before = worker_stage(worker, STAGE_port_tx);
-    for (int i = 0; i < SEND_RETRIES && sent < worker->tx_count; i++)
-        sent += rte_eth_tx_burst(worker->dp->port.id, (uint16_t)worker->id, worker->tx + sent,
-                                 worker->tx_count - sent);
+    if (worker_enter(worker)) {
+        why = DROP_tx_full;
+        for (int i = 0; i < SEND_RETRIES && sent < worker->tx_count; i++)
+            sent += rte_eth_tx_burst(worker->dp->port.id, (uint16_t)worker->id, worker->tx + sent,
+                                     worker->tx_count - sent);
+        worker_leave(worker);
+    }
     if (sent < worker->tx_count) {
-        worker->stats->drop[DROP_tx_full] += worker->tx_count - sent;
+        worker->stats->drop[why] += worker->tx_count - sent;
         rte_pktmbuf_free_bulk(worker->tx + sent, worker->tx_count - sent);
     }
     worker->tx_count = 0;
     worker_stage(worker, before);
+}
+
+int worker_tell(struct worker *worker, const void *message)
+{
+    if (!worker_enter(worker))
+        return -EPERM;
+    int rc = channel_send(worker->dp->channel, worker->lane, message);
+    worker_leave(worker);
+    return rc;
+}
+
+// Into a mailbox of which this worker is the only sender. False: dropped, the mbuf is the caller's.
+static bool hand_over(struct worker *worker, struct rte_ring *mailbox, struct rte_mbuf *m)
+{
+    if (!worker_enter(worker)) {
+        worker_drop(worker, DROP_worker_moved);
+        return false;
+    }
+    int rc = rte_ring_sp_enqueue(mailbox, m);
+    worker_leave(worker);
+    if (rc)
+        worker_drop(worker, DROP_handover_full);
+    return rc == 0;
+}
+
+static unsigned collect(struct worker *worker, struct rte_ring *mailbox, struct rte_mbuf *mail[])
+{
+    if (rte_ring_empty(mailbox) || !worker_enter(worker))
+        return 0;
+    unsigned n = rte_ring_sc_dequeue_burst(mailbox, (void **)mail, BURST, NULL);
+    worker_leave(worker);
+    return n;
 }
 
 void worker_send(struct worker *worker, struct rte_mbuf *m)
@@ -123,7 +157,7 @@ static void pass_dtls(struct worker *worker, const uint8_t *payload, const struc
     message.size = parsed->length;
     message.pad = 0;
     memcpy(message.data, payload, parsed->length);
-    if (channel_send(worker->dp->channel, worker->lane, &message))
+    if (worker_tell(worker, &message))
         worker_drop(worker, DROP_dtls_channel_full);
     else
         worker_count(worker, COUNT_dtls_up, 1);
@@ -133,7 +167,7 @@ static void tell_media(struct worker *worker, struct session *session)
 {
     struct msg_session_media message = {
         .head = {.type = MSG_SESSION_MEDIA, .length = sizeof(message), .id = session->id}};
-    session->media_told = channel_send(worker->dp->channel, worker->lane, &message) == 0;
+    session->media_told = worker_tell(worker, &message) == 0;
 }
 
 // Gives an opened packet to the other workers that serve its stream, by reference.
@@ -144,10 +178,8 @@ static void forward(struct worker *worker, const struct stream *stream, struct r
         if (to >= worker->dp->workers)
             break;
         rte_mbuf_refcnt_update(m, 1);
-        if (rte_ring_sp_enqueue(worker->dp->worker[to]->media_from[worker->id], m)) {
-            worker_drop(worker, DROP_handover_full);
+        if (!hand_over(worker, worker->dp->post[to].media_from[worker->id], m))
             rte_pktmbuf_free(m);
-        }
     }
 }
 
@@ -236,11 +268,7 @@ static bool handle_bfd(struct worker *worker, struct rte_mbuf *m, const struct p
         failover_bfd(worker, rte_pktmbuf_mtod(m, const uint8_t *), parsed);
         return false;
     }
-    if (rte_ring_sp_enqueue(worker->dp->worker[0]->frames_from[worker->id], m)) {
-        worker_drop(worker, DROP_handover_full);
-        return false;
-    }
-    return true;
+    return hand_over(worker, worker->dp->post[0].frames_from[worker->id], m);
 }
 
 // Ours by address, then to the worker that owns the UDP port. True if it is this one.
@@ -259,12 +287,8 @@ static bool is_for_me(struct worker *worker, const struct parsed *parsed, struct
     }
     if (owner == worker->id)
         return true;
-    if (rte_ring_sp_enqueue(worker->dp->worker[owner]->frames_from[worker->id], m)) {
-        worker_drop(worker, DROP_handover_full);
-    } else {
-        *taken = true;
-        worker_count(worker, COUNT_handed_over, 1);
-    }
+    *taken = hand_over(worker, worker->dp->post[owner].frames_from[worker->id], m);
+    worker_count(worker, COUNT_handed_over, *taken);
     return false;
 }
 
@@ -392,13 +416,12 @@ static unsigned take_mail(struct worker *worker)
     for (uint32_t from = 0; from < worker->dp->workers; from++) {
         if (from == worker->id)
             continue;
-        note_depth(&worker->frames_waiting, worker->frames_from[from]);
-        note_depth(&worker->media_waiting, worker->media_from[from]);
-        unsigned n =
-            rte_ring_sc_dequeue_burst(worker->frames_from[from], (void **)mail, BURST, NULL);
+        note_depth(&worker->frames_waiting, worker->post->frames_from[from]);
+        note_depth(&worker->media_waiting, worker->post->media_from[from]);
+        unsigned n = collect(worker, worker->post->frames_from[from], mail);
         handle_frames(worker, mail, n);
         total += n;
-        n = rte_ring_sc_dequeue_burst(worker->media_from[from], (void **)mail, BURST, NULL);
+        n = collect(worker, worker->post->media_from[from], mail);
         worker_stage(worker, STAGE_open);
         for (unsigned i = 0; i < n; i++) {
             if (!ingest_shared(worker, mail[i]))
@@ -416,7 +439,11 @@ static unsigned receive(struct worker *worker)
     worker->stage = STAGE_port_rx;
     if (worker->staged)
         worker->stage_tsc = rte_rdtsc();
-    uint16_t n = rte_eth_rx_burst(worker->dp->port.id, (uint16_t)worker->id, burst, BURST);
+    uint16_t n = 0;
+    if (worker_enter(worker)) {
+        n = rte_eth_rx_burst(worker->dp->port.id, (uint16_t)worker->id, burst, BURST);
+        worker_leave(worker);
+    }
     // Polling in vain is no packet's cost.
     if (n == 0 && worker->staged)
         worker->stage_tsc = rte_rdtsc();
@@ -449,7 +476,7 @@ static void sweep_session(struct worker *worker, struct session *session)
     struct msg_session_dead message = {
         .head = {.type = MSG_SESSION_DEAD, .length = sizeof(message), .id = session->id},
         .reason = DEAD_TIMEOUT};
-    session->dead_told = channel_send(worker->dp->channel, worker->lane, &message) == 0;
+    session->dead_told = worker_tell(worker, &message) == 0;
 }
 
 static void sweep(struct worker *worker)
@@ -478,7 +505,7 @@ static void pass_key_wishes(struct worker *worker, struct stream *stream)
     }
     if (bits && stream->source_worker < worker->dp->workers)
         atomic_fetch_or_explicit(
-            &worker->dp->worker[stream->source_worker]->key_wanted[MSG_SLOT(stream->id)], bits,
+            &worker->dp->post[stream->source_worker].key_wanted[MSG_SLOT(stream->id)], bits,
             memory_order_relaxed);
 }
 
@@ -542,6 +569,8 @@ static void housekeep(struct worker *worker)
 
 bool worker_turn(struct worker *worker)
 {
+    if (worker->revoked)
+        return false;
     failover_turn(worker);
     unsigned work = receive(worker);
     work += take_mail(worker);
@@ -559,32 +588,17 @@ bool worker_turn(struct worker *worker)
     return work != 0;
 }
 
-int worker_run(void *argument)
+bool worker_timed_turn(struct worker *worker)
 {
-    struct worker *worker = argument;
-    bool adaptive = worker->dp->config->idle == ABI_IDLE_ADAPTIVE;
-    uint32_t idle = 0;
-    prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);
-    worker->now_tsc = rte_rdtsc();
-    while (!atomic_load_explicit(&worker->dp->stop, memory_order_relaxed)) {
-        worker->now_ns = clock_ns();
-        bool busy = worker_turn(worker);
-        uint64_t tsc = rte_rdtsc();
-        worker_count(worker, COUNT_loops, 1);
-        worker_count(worker, busy ? COUNT_cycles_busy : COUNT_cycles_idle, tsc - worker->now_tsc);
-        worker->now_tsc = tsc;
-        idle = busy ? 0 : idle + 1;
-        if (!busy)
-            worker_count(worker, COUNT_loops_idle, 1);
-        if (adaptive && idle > IDLE_TURNS) {
-            struct timespec t = {.tv_nsec = IDLE_SLEEP_US * 1000};
-            nanosleep(&t, NULL);
-            tsc = rte_rdtsc();
-            worker_count(worker, COUNT_cycles_idle, tsc - worker->now_tsc);
-            worker->now_tsc = tsc;
-        }
-    }
-    return 0;
+    worker->now_ns = clock_ns();
+    bool busy = worker_turn(worker);
+    uint64_t tsc = rte_rdtsc();
+    worker_count(worker, COUNT_loops, 1);
+    worker_count(worker, busy ? COUNT_cycles_busy : COUNT_cycles_idle, tsc - worker->now_tsc);
+    worker->now_tsc = tsc;
+    if (!busy)
+        worker_count(worker, COUNT_loops_idle, 1);
+    return busy;
 }
 
 static struct rte_ring *mailbox(const char *kind, uint32_t from, uint32_t to)
@@ -592,6 +606,27 @@ static struct rte_ring *mailbox(const char *kind, uint32_t from, uint32_t to)
     char name[RTE_RING_NAMESIZE];
     snprintf(name, sizeof(name), "%s_%u_%u", kind, from, to);
     return rte_ring_create(name, MAILBOX_SIZE, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ);
+}
+
+// Made once; a worker's successor finds what was left for it.
+static int make_post(struct dataplane *dp, uint32_t id)
+{
+    struct post *post = &dp->post[id];
+    if (!post->key_wanted)
+        post->key_wanted = calloc(dp->config->max_streams, sizeof(*post->key_wanted));
+    if (!post->key_wanted)
+        return -ENOMEM;
+    for (uint32_t from = 0; from < dp->workers; from++) {
+        if (from == id)
+            continue;
+        if (!post->frames_from[from])
+            post->frames_from[from] = mailbox("frames", from, id);
+        if (!post->media_from[from])
+            post->media_from[from] = mailbox("media", from, id);
+        if (!post->frames_from[from] || !post->media_from[from])
+            return -ENOMEM;
+    }
+    return 0;
 }
 
 int worker_init(struct worker *worker, struct dataplane *dp, uint32_t id, char *why,
@@ -602,32 +637,27 @@ int worker_init(struct worker *worker, struct dataplane *dp, uint32_t id, char *
                               .id = id,
                               .lane = id + 1,
                               .pools = *eal_worker_pools(id),
+                              .post = &dp->post[id],
                               .stats = channel_worker_stats(dp->channel, id)};
-    memset(worker->stats, 0, sizeof(*worker->stats));
+    if (!atomic_load(&dp->worker[id]))
+        memset(worker->stats, 0, sizeof(*worker->stats));
     for (uint32_t slot = 0; slot < config->max_sessions; slot++)
         channel_session_stats(dp->channel, id, slot)->id = 0;
     worker->stats->tsc_hz = rte_get_tsc_hz();
     worker->now_ns = clock_ns();
-    dp->worker[id] = worker;
+    worker->now_tsc = rte_rdtsc();
     int rc = dp->crypto ? protect_cryptodev_new(&worker->protect, dp->crypto, (uint16_t)id)
                         : protect_new(&worker->protect);
     if (rc == 0)
         rc = tables_init(&worker->tables, config, dp->dir, id, worker->protect);
-    worker->key_wanted = calloc(config->max_streams, sizeof(*worker->key_wanted));
     worker->neigh = calloc(1, sizeof(*worker->neigh));
     worker->peers = aligned_alloc(ABI_CACHE_LINE, MSG_PEERS * sizeof(*worker->peers));
     if (worker->peers)
         memset(worker->peers, 0, MSG_PEERS * sizeof(*worker->peers));
-    if (rc == 0 && (!worker->key_wanted || !worker->neigh || !worker->peers))
+    if (rc == 0 && (!worker->neigh || !worker->peers))
         rc = -ENOMEM;
-    for (uint32_t from = 0; rc == 0 && from < dp->workers; from++) {
-        if (from == id)
-            continue;
-        worker->frames_from[from] = mailbox("frames", from, id);
-        worker->media_from[from] = mailbox("media", from, id);
-        if (!worker->frames_from[from] || !worker->media_from[from])
-            rc = -ENOMEM;
-    }
+    if (rc == 0)
+        rc = make_post(dp, id);
     if (rc) {
         snprintf(why, why_size, "worker %u: no memory for %u sessions and %u streams: lower limits",
                  id, config->max_sessions, config->max_streams);
@@ -638,6 +668,18 @@ int worker_init(struct worker *worker, struct dataplane *dp, uint32_t id, char *
     return 0;
 }
 
+void worker_free(struct worker *worker)
+{
+    tables_free(&worker->tables);
+    if (worker->protect)
+        protect_free(worker->protect);
+    free(worker->neigh);
+    if (worker->peers)
+        explicit_bzero(worker->peers, MSG_PEERS * sizeof(*worker->peers));
+    free(worker->peers);
+    *worker = (struct worker){0};
+}
+
 static void drain(struct rte_ring *ring)
 {
     void *m;
@@ -646,19 +688,14 @@ static void drain(struct rte_ring *ring)
     rte_ring_free(ring);
 }
 
-void worker_free(struct worker *worker)
+void worker_free_posts(struct dataplane *dp)
 {
-    for (uint32_t from = 0; from < ABI_MAX_WORKERS; from++) {
-        drain(worker->frames_from[from]);
-        drain(worker->media_from[from]);
+    for (uint32_t id = 0; id < ABI_MAX_WORKERS; id++) {
+        for (uint32_t from = 0; from < ABI_MAX_WORKERS; from++) {
+            drain(dp->post[id].frames_from[from]);
+            drain(dp->post[id].media_from[from]);
+        }
+        free((void *)dp->post[id].key_wanted);
+        dp->post[id] = (struct post){0};
     }
-    tables_free(&worker->tables);
-    if (worker->protect)
-        protect_free(worker->protect);
-    free((void *)worker->key_wanted);
-    free(worker->neigh);
-    if (worker->peers)
-        explicit_bzero(worker->peers, MSG_PEERS * sizeof(*worker->peers));
-    free(worker->peers);
-    *worker = (struct worker){0};
 }

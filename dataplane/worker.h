@@ -44,6 +44,16 @@ struct watch {
     uint64_t heard_ns;
 };
 
+// What others leave for a worker. Stays in place when its sessions move to another core.
+struct post {
+    // Mailboxes, one per sender: single producer, single consumer.
+    struct rte_ring *frames_from[ABI_MAX_WORKERS]; // packets that arrived at the wrong worker
+    struct rte_ring *media_from[ABI_MAX_WORKERS];  // opened packets of streams served here too
+    // Set by other workers, taken by the source worker: viewers there wait for a key frame.
+    // One bit per track. Indexed by stream slot.
+    _Atomic uint8_t *key_wanted;
+};
+
 // What all workers share: written by the main core before they start, or atomically.
 struct dataplane {
     const struct abi_config *config;
@@ -62,8 +72,9 @@ struct dataplane {
     _Atomic uint32_t taken;                    // bit g: the group's addresses are ours
     _Atomic bool
         given; // our own addresses are the partner's now: we say nothing of them on the link
-    _Atomic uint64_t peer_mac[MSG_PEERS]; // next hop towards the partner; 0: unknown
-    struct worker *worker[ABI_MAX_WORKERS];
+    _Atomic uint64_t peer_mac[MSG_PEERS];             // next hop towards the partner; 0: unknown
+    _Atomic(struct worker *) worker[ABI_MAX_WORKERS]; // main core: wo
+    struct post post[ABI_MAX_WORKERS];
 };
 
 // A packet to be sent again. Its index is taken already.
@@ -85,6 +96,10 @@ struct catchup {
 };
 
 struct worker {
+    // Guard what a worker holds alone and cannot leave half-changed to its successor: queues, lane,
+    // mailboxes. See worker_enter.
+    _Alignas(ABI_CACHE_LINE) _Atomic uint32_t inside;
+    _Atomic bool revoked; // another struct worker holds them now. main core: wo
     struct dataplane *dp;
     uint32_t id;
     uint32_t lane;
@@ -105,12 +120,7 @@ struct worker {
     struct rte_mbuf *media[BURST * 2]; // opened in this turn, waiting for the fan-out
     uint16_t media_count;
 
-    // Mailboxes to this worker, one per sender: single producer, single consumer.
-    struct rte_ring *frames_from[ABI_MAX_WORKERS]; // packets that arrived at the wrong worker
-    struct rte_ring *media_from[ABI_MAX_WORKERS];  // opened packets of streams served here too
-    // Set by other workers, taken by the source worker: viewers there wait for a key frame.
-    // One bit per track. Indexed by stream slot.
-    _Atomic uint8_t *key_wanted;
+    struct post *post; // of dp
 
     struct peer *peers;     // MSG_PEERS
     uint32_t active_groups; // of this turn; bit 0 always
@@ -133,14 +143,18 @@ struct worker {
     uint32_t ring_slots;                    // of all packet rings, at the last tick
 };
 
-// Prepares a worker on the calling thread's behalf; its pools and port exist. 0 or negative errno
+// Prepares a worker on the calling thread's behalf; its pools and port exist. Takes up the tables
+// that an earlier one of this number left. The caller puts it into dp->worker. 0 or negative errno
 // with a line in `why`.
 int worker_init(struct worker *worker, struct dataplane *dp, uint32_t id, char *why,
                 size_t why_size);
+// Lets go of all but the mailboxes.
 void worker_free(struct worker *worker);
+// Frees all workers' mailboxes with what is in them; nobody runs any more.
+void worker_free_posts(struct dataplane *dp);
 
-// The loop: runs until dp->stop. Signature of an lcore function.
-int worker_run(void *worker);
+// A turn with the clock's time and its cycles counted. True if there was work.
+bool worker_timed_turn(struct worker *worker);
 
 // One turn: receive, handle, send, and a share of the housekeeping. True if there was work.
 // Exposed for tests and benchmarks, which set now_ns themselves.
@@ -150,6 +164,26 @@ bool worker_turn(struct worker *worker);
 void worker_send(struct worker *worker, struct rte_mbuf *m);
 // Sends what is queued; what the port does not take within a bounded time is dropped by name.
 void worker_flush(struct worker *worker);
+
+// Around every use of the port's queues, the channel's lane and the mailboxes. False when they are
+// another's by now: a worker that stalled and wakes up throws away what it was about to send. The
+// exclusive store comes before the load, and whoever revokes stores before it looks at `inside`: so
+// either the worker sees that it was revoked or the other sees that it is inside.
+static inline bool worker_enter(struct worker *worker)
+{
+    atomic_store_explicit(&worker->inside, 1, memory_order_seq_cst);
+    if (!atomic_load_explicit(&worker->revoked, memory_order_seq_cst))
+        return true;
+    atomic_store_explicit(&worker->inside, 0, memory_order_release);
+    return false;
+}
+static inline void worker_leave(struct worker *worker)
+{
+    atomic_store_explicit(&worker->inside, 0, memory_order_release);
+}
+
+// Sends a message up the worker's lane. As channel_send, or -EPERM when the lane is another's.
+int worker_tell(struct worker *worker, const void *message);
 
 static inline void worker_drop(struct worker *worker, enum drop reason)
 {

@@ -9,7 +9,14 @@
 #include <stdint.h>
 
 #define ABI_MAGIC 0x68746c73u // "htls"
-#define ABI_VERSION 1u
+#define ABI_VERSION_NUMBER 2
+#define ABI_VERSION ((uint32_t)ABI_VERSION_NUMBER)
+
+// Stands in both programs, so that a file can be asked for its version without being run.
+#define ABI_MARK_BEGIN "hitless-channel-version:"
+#define ABI_STRING_(x) #x
+#define ABI_STRING(x) ABI_STRING_(x)
+#define ABI_MARK ABI_MARK_BEGIN ABI_STRING(ABI_VERSION_NUMBER)
 
 #define ABI_CACHE_LINE 64
 #define ABI_MAX_WORKERS 16
@@ -72,17 +79,18 @@ struct abi_config {
     uint32_t bfd;                // 1: UDP ports 3784 and 4784 of our addresses are ours too
     // A partner's media addresses, which we may take over; family 0: none.
     struct abi_addr take4, take6;
-    uint32_t reserved[5];
+    uint32_t kill_test; // 1: STALL is obeyed
+    uint32_t reserved[4];
 };
 
 // One process's side of the health exchange. Written only by that process.
 struct abi_side {
     _Alignas(ABI_CACHE_LINE) uint64_t heartbeat_ns; // CLOCK_MONOTONIC, every ABI_HEARTBEAT_NS
-    uint64_t epoch;                                 // counts starts of this side
-    uint32_t pid;                                   // 0: never started or stopped on purpose
-    uint32_t version;                               // ABI_VERSION this side was built with
-    uint32_t ready;                                 // 1: does its work
-    uint32_t mode;                                  // enum abi_mode, controlplane side only
+    uint64_t epoch;           // counts starts of this side, and losses of what was on its way to it
+    uint32_t pid;             // 0: never started or stopped on purpose
+    uint32_t version;         // ABI_VERSION this side was built with
+    uint32_t ready;           // 1: does its work
+    uint32_t mode;            // enum abi_mode, controlplane side only
     uint64_t stages_until_ns; // count cycles per stage until then, controlplane side only
 };
 

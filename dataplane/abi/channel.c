@@ -20,6 +20,8 @@
 
 #define BELL_READ 512
 
+__attribute__((used)) static const char mark[] = ABI_MARK;
+
 // ---- sections
 
 static void *at(const struct channel *channel, size_t offset)
@@ -192,6 +194,11 @@ void channel_beat(struct channel *channel, uint64_t now_ns, bool ready)
 {
     CHANNEL_STORE(mine(channel)->side.ready, ready);
     CHANNEL_STORE(mine(channel)->side.heartbeat_ns, now_ns);
+}
+
+void channel_renew(struct channel *channel)
+{
+    CHANNEL_STORE(mine(channel)->side.epoch, mine(channel)->side.epoch + 1);
 }
 
 enum channel_peer channel_peer(struct channel *channel, uint64_t now_ns, uint64_t *epoch,

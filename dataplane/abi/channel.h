@@ -88,6 +88,8 @@ void channel_beat(struct channel *channel, uint64_t now_ns, bool ready);
 // last beat is older than ABI_STALLED_NS. `*epoch` changes whenever the other side restarted.
 enum channel_peer channel_peer(struct channel *channel, uint64_t now_ns, uint64_t *epoch,
                                bool *ready);
+// What was on its way to us may be lost, as if we had started anew: our epoch changes.
+void channel_renew(struct channel *channel);
 // Process id of the other side, 0 when it is absent. For pidfd_open(2).
 uint32_t channel_peer_pid(const struct channel *channel);
 uint64_t channel_peer_epoch(const struct channel *channel);         // a load, for before each send

@@ -206,6 +206,12 @@ static bool check_session_adopt(const struct msg_head *head)
                                       m->remote.family == m->local.family));
 }
 
+static bool check_stall(const struct msg_head *head)
+{
+    const struct msg_stall *m = (const void *)head;
+    return head->id == 1 && m->ms > 0 && m->ms <= MSG_STALL_MAX_MS;
+}
+
 static bool check_peer_state(const struct msg_head *head)
 {
     const struct msg_peer_state *m = (const void *)head;
@@ -249,6 +255,7 @@ static const struct rule {
     [MSG_PEER] = {EXACT(msg_peer), check_peer},
     [MSG_GROUP] = {EXACT(msg_group), check_group},
     [MSG_SESSION_ADOPT] = {EXACT(msg_session_adopt), check_session_adopt},
+    [MSG_STALL] = {EXACT(msg_stall), check_stall},
     [MSG_SESSION_NUMBERS] = {EXACT(msg_session_numbers), check_session_numbers},
     [MSG_PEER_STATE] = {EXACT(msg_peer_state), check_peer_state},
     [MSG_GROUP_STATE] = {EXACT(msg_group_state), check_group_state},

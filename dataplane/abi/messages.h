@@ -33,6 +33,7 @@
     X(PEER, down, "a partner node: addresses, trunk keys, BFD timers (every lane)")                \
     X(GROUP, down, "a protection group: its partner, who sends, the term (every lane)")            \
     X(SESSION_ADOPT, down, "numbers and path of a session that a partner serves")                  \
+    X(STALL, down, "hang for a while, to see what happens (operator.kill_test)")                   \
     X(SESSION_PATH, up, "a check validated the session's address, first or new")                   \
     X(SESSION_MEDIA, up, "first authenticated SRTP or SRTCP packet of a session")                  \
     X(SESSION_DEAD, up, "a session without liveness, or refused")                                  \
@@ -206,6 +207,14 @@ struct msg_stream_forward {
 struct msg_mode {
     struct msg_head head;
     uint32_t mode; // enum abi_mode
+    uint32_t pad;
+};
+
+#define MSG_STALL_MAX_MS 10000
+
+struct msg_stall {
+    struct msg_head head; // id: 1
+    uint32_t ms;          // 1..MSG_STALL_MAX_MS
     uint32_t pad;
 };
 

@@ -39,6 +39,7 @@
     X(no_mbuf, "packet that found no free mbuf")                                                   \
     X(tx_full, "packet that the port did not take")                                                \
     X(handover_full, "packet for another worker whose mailbox was full")                           \
+    X(worker_moved, "packet of a worker that had stalled, and whose sessions had moved on")        \
     X(too_big, "packet larger than the MTU after our headers")                                     \
     X(no_neighbor, "packet whose next hop's link address is unknown")                              \
     X(message_invalid, "channel message that failed validation")                                   \

@@ -3,6 +3,7 @@
 // core, the generator another; streams are small, so that a packet does not wait behind a thousand
 // copies. First the rate at which nothing is lost is searched by bisection (RFC 2544), then half of
 // it is offered, at even intervals, to a worker that spins and to one that sleeps when it may.
+#include "../../dataplane/roster.h"
 #include "bench.h"
 #include "wire.h"
 #include <rte_launch.h>
@@ -42,8 +43,14 @@ static void take_cpu(int cpu)
 
 static int run_worker(void *worker)
 {
+    static struct roster roster;
+    struct dataplane *dp = ((struct worker *)worker)->dp;
+    roster.dp = dp;
+    roster.seat[0].roster = &roster;
+    atomic_store(&dp->worker[0], worker);
+    atomic_store(&roster.seat[0].wanted, 1);
     take_cpu(1);
-    return worker_run(worker);
+    return roster_run(&roster.seat[0]);
 }
 
 // Publishes at `rate` packets per second, round robin, for `ns`. Returns the rate that it reached.

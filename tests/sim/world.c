@@ -91,6 +91,7 @@ void world_stop_node(struct world *world)
     char command[128];
     for (uint32_t w = 0; w < world->dp.workers; w++)
         worker_free(&world->workers[w]);
+    worker_free_posts(&world->dp);
     port_close(&world->dp.port);
     channel_close(&world->dataplane);
     channel_close(&world->control);
@@ -110,6 +111,23 @@ void world_restart(struct world *world)
         must(worker_init(&world->workers[w], &world->dp, w, why, sizeof(why)) == 0, why);
         world->workers[w].now_ns = world->now_ns;
     }
+}
+
+struct worker *world_move(struct world *world, uint32_t w)
+{
+    char why[256] = "";
+    struct worker *ghost = aligned_alloc(ABI_CACHE_LINE, sizeof(*ghost));
+    must(ghost != NULL, "no memory");
+    memcpy(ghost, &world->workers[w], sizeof(*ghost));
+    atomic_store(&world->dp.worker[w], ghost);
+    atomic_store(&ghost->revoked, true);
+    must(roster_replace(&world->dp, ghost, why, sizeof(why)) == 0, why);
+    struct worker *fresh = atomic_load(&world->dp.worker[w]);
+    memcpy(&world->workers[w], fresh, sizeof(*fresh));
+    atomic_store(&world->dp.worker[w], NULL);
+    free(fresh);
+    world->workers[w].now_ns = world->now_ns;
+    return ghost;
 }
 
 static struct rte_ring *wire(const struct world *world, const char *direction, unsigned queue)
@@ -183,7 +201,7 @@ void world_inject(struct world *world, unsigned queue, const struct abi_addr *fr
     struct rte_ring *ring = wire(world, "rx", queue);
     int rc = ring ? rte_ring_enqueue(ring, m)
                   : rte_ring_enqueue(
-                        world->workers[queue].frames_from[(queue + 1) % world->dp.workers], m);
+                        world->dp.post[queue].frames_from[(queue + 1) % world->dp.workers], m);
     must(rc == 0, "the wire is full");
 }
 

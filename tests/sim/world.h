@@ -5,8 +5,8 @@
 #define HITLESS_WORLD_H
 
 #include "../../dataplane/eal.h"
+#include "../../dataplane/roster.h"
 #include "../../dataplane/rtcp.h"
-#include "../../dataplane/worker.h"
 
 #define MS UINT64_C(1000000)
 #define STREAM_ID ((UINT64_C(1) << 32) | 3)
@@ -62,6 +62,10 @@ void world_inject_frame(struct world *world, unsigned queue, const uint8_t *fram
 void world_stop(struct world *world);
 // The process dies and its successor adopts what it left.
 void world_restart(struct world *world);
+
+// The worker's thread has stalled, and its sessions go on under another. Returns the old worker, as
+// its thread finds it when it wakes up; the caller frees it.
+struct worker *world_move(struct world *world, uint32_t worker);
 
 // Three turns of every worker, then collects what they sent.
 void world_turn(struct world *world);

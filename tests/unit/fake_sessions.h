@@ -43,6 +43,14 @@ void session_close(struct session *session, enum session_end why)
     fake_closed = ((struct session_info *)session)->token;
 }
 
+static uint32_t fake_stall_ms; // of the last hang that was asked for
+
+int sessions_stall_worker(struct sessions *sessions, uint32_t ms)
+{
+    fake_stall_ms = ms;
+    return 0;
+}
+
 struct fake_node {
     char dir[64];
     struct channel cp, dp;

@@ -103,6 +103,117 @@ static void test_starts(void **state)
     }
 }
 
+static void tell(uint32_t worker, const void *message)
+{
+    assert_int_equal(channel_send(&control, worker + 1, message), 0);
+}
+
+static void have_hang(uint32_t worker, uint32_t ms)
+{
+    struct msg_stall stall = {.head = {.type = MSG_STALL, .length = sizeof(stall), .id = 1},
+                              .ms = ms};
+    tell(worker, &stall);
+}
+
+static bool find_line(const char *log, const char *wanted)
+{
+    char line[256];
+    bool found = false;
+    FILE *file = fopen(log, "r");
+    while (file && !found && fgets(line, sizeof(line), file))
+        found = strstr(line, wanted) != NULL;
+    if (file)
+        fclose(file);
+    return found;
+}
+
+// Whether the worker's lane answers.
+static bool answers(uint32_t worker)
+{
+    struct msg_session_close close = {
+        .head = {.type = MSG_SESSION_CLOSE, .length = sizeof(close), .id = UINT64_C(1) << 32}};
+    const struct timespec pause = {.tv_nsec = 1000000};
+    uint64_t end = now_ns() + READY_MS * UINT64_C(1000000), invalid = 0;
+    const struct msg_head *head = NULL;
+    tell(worker, &close);
+    while (!head && now_ns() < end) {
+        nanosleep(&pause, NULL);
+        head = channel_peek(&control, worker + 1, &invalid);
+    }
+    if (head)
+        channel_release(&control, worker + 1);
+    return head && head->type == MSG_SESSION_CLOSED;
+}
+
+// A worker's thread hangs while another lives: the other goes on with its lane; and with its port,
+// as the turns that it counts show.
+static void test_a_worker_hangs(void **state)
+{
+    struct abi_config config = make_config(ABI_CRYPTO_IPSEC_MB);
+    char log[64];
+    uint64_t before, epoch;
+    bool ready;
+    int status;
+    config.kill_test = 1;
+    snprintf(log, sizeof(log), "/dev/shm/hitless-dataplane-%d.log", (int)getpid());
+    pid_t pid = start(&config, log);
+    assert_true(wait_ready(pid));
+    assert_true(answers(0));
+    channel_peer(&control, now_ns(), &before, &ready);
+    have_hang(0, MSG_STALL_MAX_MS);
+    uint64_t start_ns = now_ns();
+    assert_true(answers(0));
+    assert_in_range(now_ns() - start_ns, 1, (MSG_STALL_MAX_MS - 1) * UINT64_C(1000000));
+    assert_true(answers(1));
+    assert_true(find_line(log, "worker thread 0 made no progress"));
+    assert_true(find_line(log, "worker 0 goes on under thread 1"));
+    channel_peer(&control, now_ns(), &epoch, &ready);
+    assert_true(epoch == before + 1);
+    kill(pid, SIGTERM);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    unlink(log);
+    clean_up();
+}
+
+// The only one hangs: the process ends by itself, for its supervisor to start it again.
+static void test_the_only_worker_hangs(void **state)
+{
+    struct abi_config config = make_config(ABI_CRYPTO_IPSEC_MB);
+    char log[64];
+    int status;
+    config.workers = 1;
+    config.kill_test = 1;
+    snprintf(log, sizeof(log), "/dev/shm/hitless-dataplane-%d.log", (int)getpid());
+    pid_t pid = start(&config, log);
+    assert_true(wait_ready(pid));
+    have_hang(0, MSG_STALL_MAX_MS);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 3);
+    assert_true(find_line(log, "worker thread 0 has stalled and there is no other: ending"));
+    unlink(log);
+    clean_up();
+}
+
+// Without the configuration's word nobody makes a worker hang.
+static void test_no_hanging_in_earnest(void **state)
+{
+    struct abi_config config = make_config(ABI_CRYPTO_IPSEC_MB);
+    int status;
+    pid_t pid = start(&config, "/dev/null");
+    assert_true(wait_ready(pid));
+    have_hang(0, MSG_STALL_MAX_MS);
+    uint64_t start_ns = now_ns();
+    assert_true(answers(0));
+    assert_in_range(now_ns() - start_ns, 1, (MSG_STALL_MAX_MS - 1) * UINT64_C(1000000));
+    assert_int_equal(channel_worker_stats(&control, 0)->drop[DROP_message_invalid], 1);
+    kill(pid, SIGTERM);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    clean_up();
+}
+
 static void test_refused(void **state)
 {
     struct abi_config config = make_config(ABI_CRYPTO_CRYPTODEV);
@@ -128,6 +239,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_starts),
+        cmocka_unit_test(test_a_worker_hangs),
+        cmocka_unit_test(test_the_only_worker_hangs),
+        cmocka_unit_test(test_no_hanging_in_earnest),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

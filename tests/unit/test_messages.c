@@ -33,6 +33,7 @@ union any {
     struct msg_session_adopt session_adopt;
     struct msg_session_numbers session_numbers;
     struct msg_peer_state peer_state;
+    struct msg_stall stall;
     struct msg_group_state group_state;
 };
 
@@ -57,6 +58,7 @@ static const uint16_t length_of[MSG_TYPES] = {
     [MSG_SESSION_ADOPT] = sizeof(struct msg_session_adopt),
     [MSG_SESSION_NUMBERS] = sizeof(struct msg_session_numbers),
     [MSG_PEER_STATE] = sizeof(struct msg_peer_state),
+    [MSG_STALL] = sizeof(struct msg_stall),
     [MSG_GROUP_STATE] = sizeof(struct msg_group_state),
 };
 
@@ -153,6 +155,10 @@ static union any valid(uint16_t type)
         break;
     case MSG_PEER_STATE:
         m.head.id = 1;
+        break;
+    case MSG_STALL:
+        m.head.id = 1;
+        m.stall.ms = MSG_STALL_MAX_MS;
         break;
     case MSG_GROUP_STATE:
         m.head.id = 1;
@@ -319,6 +325,8 @@ static const struct {
     FIELD(MSG_SESSION_NUMBERS, session_numbers, numbers.delta[0], 1ull << 48),
     FIELD(MSG_PEER_STATE, peer_state, state, 4),
     FIELD(MSG_PEER_STATE, peer_state, diag, 32),
+    FIELD(MSG_STALL, stall, ms, 0),
+    FIELD(MSG_STALL, stall, ms, MSG_STALL_MAX_MS + 1),
     FIELD(MSG_GROUP_STATE, group_state, role, 0),
 };
 

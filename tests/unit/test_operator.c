@@ -167,6 +167,16 @@ static void orders_to_a_pair_may_be_refused(void **state)
     assert_string_equal(error_of(f, "{\"command\":\"failback\"}"), "");
     assert_string_equal(error_of(f, "{\"command\":\"kill-test node\"}"),
                         "operator.kill_test is not set in the configuration");
+    assert_string_equal(error_of(f, "{\"command\":\"kill-test worker\"}"),
+                        "operator.kill_test is not set in the configuration");
+    assert_int_equal(fake_stall_ms, 0);
+    api_set_pair(f->api, &(struct api_pair){.kill_test = true});
+    assert_string_equal(error_of(f, "{\"command\":\"kill-test worker\"}"), "");
+    assert_in_range(fake_stall_ms, 1, MSG_STALL_MAX_MS);
+    assert_string_equal(error_of(f, "{\"command\":\"kill-test nobody\"}"),
+                        "one of node, dataplane, controlplane and worker");
+    // There is no dataplane's program beside this test.
+    assert_non_null(strstr(error_of(f, "{\"command\":\"restart dataplane\"}"), "nothing stopped"));
     assert_string_equal(error_of(f, "{\"command\":\"restart node\"}"),
                         "one of dataplane and controlplane");
     assert_string_equal(error_of(f, "{\"command\":\"restart\"}"),

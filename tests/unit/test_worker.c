@@ -1,11 +1,15 @@
 // A whole worker, frame in to frame out: the test is the network, the publisher, the viewers and
 // the control plane, under a virtual clock. Two workers run in turn on this one thread.
 #include "../../dataplane/eal.h"
+#include "../../dataplane/fanout.h"
+#include "../../dataplane/feedback.h"
+#include "../../dataplane/ingest.h"
 #include "../../dataplane/rtcp.h"
 #include "../sim/world.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -476,6 +480,104 @@ static void test_a_successor_goes_on(void **state)
     leave(&publisher);
 }
 
+// Worker 0 stalls in the midst of a turn: a packet is sealed and not sent, an RTX index is taken.
+static struct rte_mbuf *stall_in_mid_turn(struct client *publisher, struct client *viewer,
+                                          uint16_t lost)
+{
+    struct worker *worker = &world.workers[0];
+    uint8_t wire[1600], body[1000] = {0}, packet[512];
+    size_t size = seal(publisher, VIDEO_SSRC, 11, false, body, sizeof(body), wire);
+    struct rte_mbuf *m =
+        ingest_rtp(worker, tables_session(&worker->tables, publisher->id), wire, size);
+    assert_non_null(m);
+    struct stream *stream = tables_stream(&worker->tables, STREAM_ID);
+    struct fan_group group = {.track = &stream->track[0], .packets = &m, .count = 1};
+    assert_int_equal(fanout_run(worker, &group, 1), 1);
+    size_t length = rtcp_write_rr(packet, sizeof(packet), 0, 1, NULL, 0);
+    length = rtcp_write_nack(packet, 400, length, 1, viewer->rtp[0].ssrc, &lost, 1);
+    assert_int_equal(protect_rtcp_seal(world.crypto, &viewer->rtcp_tx, packet, length,
+                                       ++viewer->rtcp_index, &size),
+                     0);
+    feedback_rtcp(worker, tables_session(&worker->tables, viewer->id), packet, size);
+    assert_int_equal(worker->resend_count, 1);
+    assert_int_equal(worker->tx_count, 1);
+    return m;
+}
+
+// What it does when it wakes up reaches nobody, and changes nothing for its successor.
+static void wake(struct worker *ghost, const struct client *viewer)
+{
+    struct msg_session_media message = {
+        .head = {.type = MSG_SESSION_MEDIA, .length = sizeof(message), .id = viewer->id}};
+    uint64_t moved = drops(DROP_worker_moved);
+    fanout_resend_queued(ghost);
+    tables_sender(&ghost->tables, tables_session(&ghost->tables, viewer->id))->sub[0].rtx_index = 1;
+    assert_int_equal(worker_tell(ghost, &message), -EPERM);
+    worker_flush(ghost);
+    assert_int_equal(drops(DROP_worker_moved), moved + 2);
+    assert_false(worker_turn(ghost));
+    world_turn(&world);
+    assert_int_equal(world.out_count, 0);
+    assert_false(world_heard(&world, 0, MSG_SESSION_MEDIA, NULL, 0));
+}
+
+static void test_a_stalled_worker_is_replaced(void **state)
+{
+    struct client publisher, viewer[2];
+    struct got got;
+    uint16_t last[2], lost;
+    join(&publisher, ROLE_PUBLISH, 0, 2, PROFILE_AEAD_AES_128_GCM, true);
+    join(&viewer[0], ROLE_PLAY, 0, 3, PROFILE_AEAD_AES_128_GCM, true);
+    join(&viewer[1], ROLE_PLAY, 1, 4, PROFILE_AES128_CM_SHA1_80, false);
+    for (uint64_t i = 1; i <= 10; i++)
+        publish(&publisher, VIDEO_SSRC, i, i == 1);
+    for (int v = 0; v < 2; v++) {
+        take(&viewer[v], &got);
+        assert_int_equal(got.video, 10);
+        last[v] = got.video_seq[9];
+    }
+    lost = (uint16_t)(last[0] - 2);
+    struct rte_mbuf *m = stall_in_mid_turn(&publisher, &viewer[0], lost);
+    uint64_t taken = tables_sender(&world.workers[0].tables,
+                                   tables_session(&world.workers[0].tables, viewer[0].id))
+                         ->sub[0]
+                         .rtx_index;
+    world.out_count = 0;
+    struct worker *ghost = world_move(&world, 0);
+    while (world_heard(&world, 0, MSG_SESSION_MEDIA, NULL, 0))
+        ;
+    wake(ghost, &viewer[0]);
+    // The next packets: everybody's numbers go on behind the one that was never sent.
+    for (uint64_t i = 12; i <= 14; i++)
+        publish(&publisher, VIDEO_SSRC, i, false);
+    for (int v = 0; v < 2; v++) {
+        take(&viewer[v], &got);
+        assert_int_equal(got.bad, 0);
+        assert_int_equal(got.video, 3);
+        assert_int_equal(got.video_seq[0], (uint16_t)(last[v] + 2));
+    }
+    // An RTX index that was taken and never sent is not taken again.
+    world.out_count = 0;
+    lost = (uint16_t)(last[0] + 3);
+    send_nack(&viewer[0], &lost, 1);
+    take(&viewer[0], &got);
+    assert_int_equal(got.rtx, 1);
+    assert_true(replay_top(&viewer[0].rtp[2].replay) == taken);
+    // What it had mapped is no longer what the next process finds.
+    world_restart(&world);
+    world.out_count = 0;
+    publish(&publisher, VIDEO_SSRC, 15, false);
+    take(&viewer[0], &got);
+    assert_int_equal(got.video, 1);
+    assert_int_equal(got.video_seq[0], (uint16_t)(last[0] + 5));
+    rte_pktmbuf_free(m);
+    worker_free(ghost);
+    free(ghost);
+    leave(&viewer[0]);
+    leave(&viewer[1]);
+    leave(&publisher);
+}
+
 static void test_silence_ends_a_session(void **state)
 {
     struct client client;
@@ -525,6 +627,7 @@ int main(void)
         cmocka_unit_test(test_used_keys_are_refused),
         cmocka_unit_test(test_dtls_goes_up_and_down),
         cmocka_unit_test(test_a_successor_goes_on),
+        cmocka_unit_test(test_a_stalled_worker_is_replaced),
         cmocka_unit_test(test_silence_ends_a_session),
         cmocka_unit_test(test_mbufs_all_come_back),
     };

@@ -1,0 +1,80 @@
+#include "installed.h"
+#include "../dataplane/abi/abi.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int find_mark(const char *data, size_t size)
+{
+    // Written apart, or this program would hold the mark's beginning twice.
+    static const char parts[2][sizeof(ABI_MARK_BEGIN)] = {"hitless-", "channel-version:"};
+    char wanted[sizeof(ABI_MARK_BEGIN)];
+    snprintf(wanted, sizeof(wanted), "%s%s", parts[0], parts[1]);
+    const char *mark = memmem(data, size, wanted, strlen(wanted));
+    size_t left = mark ? size - (size_t)(mark - data) : 0;
+    int version = 0, digits = 0;
+    for (size_t i = strlen(wanted); i < left && mark[i] >= '0' && mark[i] <= '9' && digits < 6;
+         i++) {
+        version = version * 10 + (mark[i] - '0');
+        digits++;
+    }
+    return digits ? version : -EBADMSG;
+}
+
+int installed_version(const char *path)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int rc = fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size == 0 ? -EBADMSG : 0;
+    void *map = rc ? MAP_FAILED : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    close(fd);
+    if (map == MAP_FAILED)
+        return rc ? rc : -errno;
+    rc = find_mark(map, (size_t)st.st_size);
+    munmap(map, (size_t)st.st_size);
+    return rc;
+}
+
+int installed_path(const char *process, char *path, size_t size)
+{
+    char self[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    self[length > 0 ? length : 0] = 0;
+    char *deleted = strstr(self, " (deleted)"); // the running file's name, now another file's
+    if (deleted)
+        *deleted = 0;
+    char *name = strrchr(self, '/');
+    if (name)
+        *name = 0;
+    snprintf(path, size, "%s/../%s/hitless-%s", self, process, process);
+    if (access(path, F_OK))
+        snprintf(path, size, "%s/hitless-%s", self, process);
+    return access(path, F_OK) ? -ENOENT : 0;
+}
+
+int installed_check(const char *process, char *why, size_t why_size)
+{
+    char path[PATH_MAX + 64];
+    int version = installed_path(process, path, sizeof(path));
+    if (version == 0)
+        version = installed_version(path);
+    if (version == (int)ABI_VERSION)
+        return 0;
+    if (version < 0)
+        snprintf(why, why_size, "nothing stopped: %s is no hitless-%s that could start (%s)", path,
+                 process, version == -EBADMSG ? "no channel version in it" : strerror(-version));
+    else
+        snprintf(why, why_size,
+                 "nothing stopped: %s speaks channel version %d, what runs speaks %u; to change "
+                 "both, stop both, which ends all sessions",
+                 path, version, ABI_VERSION);
+    return -EPROTO;
+}

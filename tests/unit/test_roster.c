@@ -1,0 +1,57 @@
+// Who runs which worker: what counts as a stall, and the guard that a worker cannot pass any more
+// once it is revoked. What moves with it is in test_worker.c, real threads are in test_dataplane.c.
+#include "../../dataplane/roster.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#define MS UINT64_C(1000000)
+
+static void test_judge(void **state)
+{
+    static const struct {
+        const char *what;
+        struct roster_look look;
+        enum roster_verdict verdict;
+    } rows[] = {
+        {"a turn that takes long", {79 * MS, 79 * MS, 'R', false}, ROSTER_WORKS},
+        {"a loop without end", {80 * MS, 80 * MS, 'R', false}, ROSTER_STALLED},
+        {"the same on a busy machine", {300 * MS, 40 * MS, 'R', false}, ROSTER_STALLED},
+        {"others have its CPU", {500 * MS, 10 * MS, 'R', false}, ROSTER_WAITS},
+        {"others have it for long", {5000 * MS, 39 * MS, 'R', false}, ROSTER_WAITS},
+        {"a lock that nobody lets go of", {80 * MS, 0, 'S', false}, ROSTER_STALLED},
+        {"a disk", {80 * MS, 0, 'D', false}, ROSTER_STALLED},
+        {"its own core is gone", {80 * MS, 0, 'R', true}, ROSTER_STALLED},
+        {"its own core is back in time", {79 * MS, 0, 'R', true}, ROSTER_WORKS},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        if (roster_judge(&rows[i].look) != rows[i].verdict)
+            fail_msg("%s: %d", rows[i].what, roster_judge(&rows[i].look));
+}
+
+static void test_guard(void **state)
+{
+    static struct worker worker;
+    assert_true(worker_enter(&worker));
+    assert_int_equal(atomic_load(&worker.inside), 1);
+    worker_leave(&worker);
+    assert_int_equal(atomic_load(&worker.inside), 0);
+    // Whoever is inside already may finish; nobody comes in any more.
+    assert_true(worker_enter(&worker));
+    atomic_store(&worker.revoked, true);
+    assert_int_equal(atomic_load(&worker.inside), 1);
+    worker_leave(&worker);
+    assert_false(worker_enter(&worker));
+    assert_int_equal(atomic_load(&worker.inside), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_judge),
+        cmocka_unit_test(test_guard),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
