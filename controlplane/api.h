@@ -47,7 +47,8 @@ json_t *api_streams(struct api *api, uint64_t now_ns); // {"streams":[…]}, by 
 json_t *api_sessions(struct api *api, const char *stream, uint64_t now_ns);
 json_t *api_workers(struct api *api, uint64_t now_ns); // {"workers":[…]}
 // {"stages":[…]}, in the order of a worker's turn, all workers together. Asking has the workers
-// count for API_STAGES_NS, so the first answer after a pause is empty.
+// count for API_STAGES_NS, so the first answer after a pause is empty and says, in "ask_again_ms",
+// when the next one is not.
 #define API_STAGES_NS (10 * API_SAMPLE_NS)
 json_t *api_stages(struct api *api, uint64_t now_ns);
 json_t *api_ports(struct api *api, uint64_t now_ns);  // {"ports":[…]}

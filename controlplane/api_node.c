@@ -86,6 +86,7 @@ json_t *api_stages(struct api *api, uint64_t now_ns)
 {
     uint64_t cycles[STAGES] = {0}, packets[STAGES] = {0}, total = 0;
     json_t *list = json_array();
+    bool counted = channel_stages_until(api->channel) >= now_ns;
     channel_ask_stages(api->channel, now_ns + API_STAGES_NS);
     api_sample(api, now_ns);
     for (uint32_t w = 0; w < api_worker_count(api); w++)
@@ -104,7 +105,10 @@ json_t *api_stages(struct api *api, uint64_t now_ns)
                       (json_int_t)(packets[i] == 0 ? 0 : cycles[i] / packets[i]), "share_percent",
                       total == 0 ? 0.0 : 100.0 * (double)cycles[i] / (double)total, "per",
                       api_count_names[stage_names[i].per].name, "help", stage_names[i].help));
-    return api_listed("stages", list);
+    json_t *answer = api_listed("stages", list);
+    if (!counted)
+        json_object_set_new(answer, "ask_again_ms", json_integer(2 * API_SAMPLE_NS / 1000000));
+    return answer;
 }
 
 json_t *api_ports(struct api *api, uint64_t now_ns)

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -142,7 +143,16 @@ static char *ask(const char *command, bool columns, bool quiet)
 
 // ---- commands
 
-static int run(const char *command)
+// Characters of a line of the terminal; 0: there is none.
+static int terminal_width(void)
+{
+    struct winsize size;
+    return isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+// Prints an answer to the command. What is only counted from now on ("ask_again_ms") is asked for
+// again, unless `patient` is false.
+static int run_once(const char *command, bool patient)
 {
     char *line = ask(command, !json_output, false);
     if (line == NULL)
@@ -150,19 +160,27 @@ static int run(const char *command)
     int status = 0;
     json_t *answer = json_loads(line, 0, NULL);
     const char *error = json_string_value(json_object_get(answer, "error"));
-    if (!json_is_object(answer))
+    json_int_t again_ms = json_integer_value(json_object_get(answer, "ask_again_ms"));
+    if (patient && again_ms > 0 && again_ms <= 10000 && usleep((useconds_t)again_ms * 1000) == 0)
+        status = run_once(command, false);
+    else if (!json_is_object(answer))
         status = complain("the control plane answered nonsense");
     else if (error != NULL)
         status = complain("%s", error);
     else if (json_output)
         puts(line);
-    else if (table_print(stdout, answer) != 0)
+    else if (table_print(stdout, answer, terminal_width()) != 0)
         puts(line);
     json_decref(answer);
     free(line);
     if (fflush(stdout) != 0)
         status = complain("cannot write: %s", strerror(errno));
     return status;
+}
+
+static int run(const char *command)
+{
+    return run_once(command, true);
 }
 
 static volatile sig_atomic_t interrupted;
@@ -187,7 +205,7 @@ static int run_top(void)
         for (size_t i = 0; status == 0 && i < sizeof(views) / sizeof(views[0]); i++) {
             if (i > 0)
                 putchar('\n');
-            status = run(views[i]);
+            status = run_once(views[i], !renew);
         }
     } while (renew && status == 0 && !interrupted && usleep(1000000) == 0 && !interrupted);
     sigaction(SIGINT, &theirs, NULL);

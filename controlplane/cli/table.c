@@ -2,9 +2,12 @@
 // answer.
 #include "table.h"
 #include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define WORDS_MIN 24 // characters; words in less are hard to read
 
 // ---- cells
 
@@ -46,7 +49,8 @@ static void milliseconds(double ms, char cell[TABLE_CELL])
 static void plain(const json_t *value, char cell[TABLE_CELL])
 {
     if (json_is_string(value))
-        snprintf(cell, TABLE_CELL, "%s", json_string_value(value));
+        snprintf(cell, TABLE_CELL, "%s",
+                 json_string_length(value) ? json_string_value(value) : "-");
     else if (json_is_integer(value))
         snprintf(cell, TABLE_CELL, "%lld", (long long)json_integer_value(value));
     else if (json_is_real(value))
@@ -159,40 +163,130 @@ static bool is_right(const json_t *column)
 
 // ---- whole answers
 
-static void print_rows(FILE *out, const json_t *rows, const json_t *columns, int *widths)
+struct table {
+    FILE *out;
+    const json_t *rows, *columns;
+    size_t count; // of columns
+    int *widths;
+    int limit; // characters of a line
+};
+
+// What is printed at once: the first column and those from `from` to before `to`.
+struct block {
+    size_t from, to;
+    int room; // for the last column's words, if that is narrower than they are; 0: no need
+};
+
+static const json_t *column_at(const struct table *table, size_t i)
+{
+    return json_array_get(table->columns, i);
+}
+
+// Takes in every row that will be shown, and returns how many there are.
+static size_t measure(struct table *table)
 {
     char cell[TABLE_CELL];
-    size_t count = json_array_size(columns), shown = 0, i, r;
-    json_t *row, *column;
-    json_array_foreach(columns, i, column) widths[i] = width_of(text(column, "title"));
-    json_array_foreach(rows, r, row)
+    size_t shown = 0, r;
+    json_t *row;
+    for (size_t i = 0; i < table->count; i++)
+        table->widths[i] = width_of(text(column_at(table, i), "title"));
+    json_array_foreach(table->rows, r, row)
     {
-        if (is_left_out(row, columns))
+        if (is_left_out(row, table->columns))
             continue;
         shown++;
-        json_array_foreach(columns, i, column)
-        {
-            cell_of(row, column, cell);
-            if (width_of(cell) > widths[i])
-                widths[i] = width_of(cell);
+        for (size_t i = 0; i < table->count; i++) {
+            cell_of(row, column_at(table, i), cell);
+            if (width_of(cell) > table->widths[i])
+                table->widths[i] = width_of(cell);
         }
     }
-    if (shown == 0) {
-        fputs("none\n", out);
+    return shown;
+}
+
+// As many columns as fit, at least one; words at the end may be broken into lines of their own.
+static struct block next_block(const struct table *table, size_t from)
+{
+    struct block block = {.from = from, .to = from};
+    int used = table->widths[0];
+    while (block.to < table->count && used + 2 + table->widths[block.to] <= table->limit)
+        used += 2 + table->widths[block.to++];
+    if (block.to + 1 == table->count && !is_right(column_at(table, block.to)) &&
+        table->limit - used - 2 >= WORDS_MIN) {
+        block.room = table->limit - used - 2;
+        block.to++;
+    }
+    if (block.to == from && from < table->count)
+        block.to++;
+    return block;
+}
+
+// Bytes of the longest beginning of `words` that fits into `room` characters, up to a blank if
+// there is one. For words that are longer than that.
+static size_t fitting(const char *words, int room)
+{
+    size_t end = 0, i = 0;
+    for (int n = 0; words[i] != 0; i++) {
+        n += ((unsigned char)words[i] & 0xc0) != 0x80;
+        if (words[i] == ' ')
+            end = i;
+        if (n > room)
+            break;
+    }
+    return end > 0 ? end : i;
+}
+
+static void put_words(FILE *out, const char *words, int indent, int room)
+{
+    while (width_of(words) > room) {
+        size_t n = fitting(words, room);
+        fprintf(out, "%.*s\n%*s", (int)n, words, indent, "");
+        words += n;
+        words += strspn(words, " ");
+    }
+    fprintf(out, "%s\n", words);
+}
+
+// `row` NULL: the titles.
+static void print_line(const struct table *table, const struct block *block, const json_t *row)
+{
+    char cell[TABLE_CELL];
+    int used = 0;
+    for (size_t i = 0; i < block->to; i = i == 0 && block->from > 0 ? block->from : i + 1) {
+        const json_t *column = column_at(table, i);
+        bool last = i + 1 == block->to;
+        if (row != NULL)
+            cell_of(row, column, cell);
+        else
+            snprintf(cell, sizeof(cell), "%s", text(column, "title"));
+        if (last && block->room > 0)
+            put_words(table->out, cell, used, block->room);
+        else
+            put(table->out, cell, table->widths[i], is_right(column), last);
+        used += table->widths[i] + 2;
+    }
+}
+
+static void print_rows(struct table *table)
+{
+    size_t r, from = 1;
+    json_t *row;
+    if (measure(table) == 0) {
+        fputs("none\n", table->out);
         return;
     }
-    json_array_foreach(columns, i, column)
-        put(out, text(column, "title"), widths[i], is_right(column), i + 1 == count);
-    json_array_foreach(rows, r, row)
-    {
-        if (is_left_out(row, columns))
-            continue;
-        json_array_foreach(columns, i, column)
+    do {
+        struct block block = next_block(table, from);
+        if (from > 1)
+            fputc('\n', table->out);
+        print_line(table, &block, NULL);
+        json_array_foreach(table->rows, r, row)
         {
-            cell_of(row, column, cell);
-            put(out, cell, widths[i], is_right(column), i + 1 == count);
+            if (!is_left_out(row, table->columns))
+                print_line(table, &block, row);
         }
-    }
+        from = block.to;
+    } while (from < table->count);
 }
 
 // One field a line; a column without title continues the line before it.
@@ -231,21 +325,24 @@ static const json_t *rows_of(const json_t *answer)
     return NULL;
 }
 
-int table_print(FILE *out, const json_t *answer)
+int table_print(FILE *out, const json_t *answer, int limit)
 {
-    const json_t *columns = json_object_get(answer, "columns"), *rows = rows_of(answer);
-    size_t count = json_array_size(columns);
-    if (count == 0)
+    struct table table = {.out = out,
+                          .rows = rows_of(answer),
+                          .columns = json_object_get(answer, "columns"),
+                          .limit = limit > 0 ? limit : INT_MAX};
+    table.count = json_array_size(table.columns);
+    if (table.count == 0)
         return -EINVAL;
-    if (rows == NULL) {
-        print_fields(out, answer, columns);
+    if (table.rows == NULL) {
+        print_fields(out, answer, table.columns);
         return 0;
     }
-    int *widths = calloc(count, sizeof(int));
-    if (widths == NULL)
+    table.widths = calloc(table.count, sizeof(int));
+    if (table.widths == NULL)
         return -ENOMEM;
-    print_rows(out, rows, columns, widths);
-    free(widths);
+    print_rows(&table);
+    free(table.widths);
     long long left_out = json_integer_value(json_object_get(answer, "left_out"));
     if (left_out > 0)
         fprintf(out, "… and %lld more\n", left_out);

@@ -263,7 +263,9 @@ function showStreams(list = view.list) {
     title.textContent = stream.name;
     const what = document.createElement('span');
     const codecs = [stream.video, stream.audio].filter(Boolean).map(codecName).join(' + ');
-    const viewers = `${stream.viewers ?? 0} watching`;
+    // The list is some seconds old, and who looks at it may be the first.
+    const self = stream.name === view.stream && view.state === 'live' ? 1 : 0;
+    const viewers = `${Math.max(stream.viewers ?? 0, self)} watching`;
     what.textContent = stream.live ? [codecs, viewers].filter(Boolean).join(' · ') : 'not live';
     button.append(title, what);
     button.onclick = () => watch(stream.name);

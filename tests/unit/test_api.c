@@ -133,12 +133,15 @@ static void asking_for_stages_has_them_counted(void **state)
     struct fixture *f = *state;
     struct stats_worker *worker = channel_worker_stats(&f->node.dp, 1);
     assert_int_equal(channel_stages_until(&f->node.dp), 0);
-    json_decref(api_stages(f->api, S));
+    json_t *first = api_stages(f->api, S);
+    assert_int_equal(number(first, "ask_again_ms"), 2000);
+    json_decref(first);
     assert_int_equal(channel_stages_until(&f->node.dp), S + API_STAGES_NS);
     worker->count[COUNT_rtp_out] = 1000;
     worker->stage_cycles[STAGE_seal] = 300000;
     worker->stage_cycles[STAGE_finish] = 100000;
     json_t *o = api_stages(f->api, 2 * S);
+    assert_null(json_object_get(o, "ask_again_ms"));
     const json_t *seal = row(o, "stages", STAGE_seal);
     assert_string_equal(text(seal, "stage"), "seal");
     assert_int_equal(number(seal, "cycles_per_packet"), 300);

@@ -15,6 +15,7 @@ static const struct {
     {"\"demo\"", "text", "demo"},
     {"\"a\\u001b[31mb\\n\"", "text", "a?[31mb?"}, // no escape reaches the terminal
     {"null", "text", "-"},
+    {"\"\"", "text", "-"},
     {"null", "count", "-"},
     {"{}", "text", "-"},
     {"true", "bool", "yes"},
@@ -69,10 +70,18 @@ static void missing_and_long_values(void **state)
     json_decref(value);
 }
 
+#define WIDE                                                                                       \
+    "{\"rows\":[{\"k\":\"x\",\"a\":12345,\"w\":\"one two three four five six seven eight\"}],"     \
+    "\"columns\":[{\"field\":\"k\",\"title\":\"K\",\"unit\":\"text\"},"                            \
+    "{\"field\":\"a\",\"title\":\"A\",\"unit\":\"count\"},"                                        \
+    "{\"field\":\"w\",\"title\":\"WORDS\",\"unit\":\"text\"}]}"
+
 static const struct {
+    int limit;
     const char *answer, *text;
 } answers[] = {
-    {"{\"rows\":[{\"a\":\"x\",\"b\":5},{\"a\":\"longer\",\"b\":12345},{\"a\":\"\xc3\xa9t\xc3\xa9\"}"
+    {0,
+     "{\"rows\":[{\"a\":\"x\",\"b\":5},{\"a\":\"longer\",\"b\":12345},{\"a\":\"\xc3\xa9t\xc3\xa9\"}"
      "],"
      "\"columns\":[{\"field\":\"a\",\"title\":\"NAME\",\"unit\":\"text\"},"
      "{\"field\":\"b\",\"title\":\"N\",\"unit\":\"count\"},"
@@ -81,17 +90,26 @@ static const struct {
      "x           5  x\n"
      "longer  12345  longer\n"
      "\xc3\xa9t\xc3\xa9         -  \xc3\xa9t\xc3\xa9\n"},
-    {"{\"rows\":[{\"a\":\"x\",\"b\":0},{\"a\":\"y\",\"b\":1}],"
+    {0,
+     "{\"rows\":[{\"a\":\"x\",\"b\":0},{\"a\":\"y\",\"b\":1}],"
      "\"columns\":[{\"field\":\"a\",\"title\":\"A\",\"unit\":\"text\"},"
      "{\"field\":\"b\",\"title\":\"B\",\"unit\":\"nonzero\"}],\"left_out\":3}",
      "A  B\ny  1\n… and 3 more\n"},
-    {"{\"rows\":[],\"columns\":[{\"field\":\"a\",\"title\":\"A\",\"unit\":\"text\"}]}", "none\n"},
-    {"{\"node\":\"a\",\"dp\":{\"state\":\"alive\"},\"rx\":1000,"
+    {0, "{\"rows\":[],\"columns\":[{\"field\":\"a\",\"title\":\"A\",\"unit\":\"text\"}]}",
+     "none\n"},
+    {0,
+     "{\"node\":\"a\",\"dp\":{\"state\":\"alive\"},\"rx\":1000,"
      "\"columns\":[{\"field\":\"node\",\"title\":\"node\",\"unit\":\"text\"},"
      "{\"field\":\"dp.state\",\"title\":\"dataplane\",\"unit\":\"text\"},"
      "{\"field\":\"rx\",\"title\":\"\",\"unit\":\"rate\"},"
      "{\"field\":\"gone.x\",\"title\":\"more\",\"unit\":\"rate\"}]}",
      "node       a\ndataplane  alive, 1.00k/s\nmore       -\n"},
+    {0, WIDE, "K      A  WORDS\nx  12345  one two three four five six seven eight\n"},
+    {49, WIDE, "K      A  WORDS\nx  12345  one two three four five six seven eight\n"},
+    {48, WIDE, "K      A  WORDS\nx  12345  one two three four five six seven\n          eight\n"},
+    {34, WIDE, "K      A  WORDS\nx  12345  one two three four five\n          six seven eight\n"},
+    {33, WIDE, "K      A\nx  12345\n\nK  WORDS\nx  one two three four five six\n   seven eight\n"},
+    {5, WIDE, "K      A\nx  12345\n\nK  WORDS\nx  one two three four five six seven eight\n"},
 };
 
 static void answers_become_tables(void **state)
@@ -102,7 +120,7 @@ static void answers_become_tables(void **state)
         size_t size;
         FILE *out = open_memstream(&text, &size);
         assert_non_null(answer);
-        assert_int_equal(table_print(out, answer), 0);
+        assert_int_equal(table_print(out, answer, answers[i].limit), 0);
         fclose(out);
         assert_string_equal(text, answers[i].text);
         free(text);
@@ -113,7 +131,7 @@ static void answers_become_tables(void **state)
 static void answers_without_columns_are_refused(void **state)
 {
     json_t *answer = json_loads("{\"rows\":[]}", 0, NULL);
-    assert_int_equal(table_print(stdout, answer), -EINVAL);
+    assert_int_equal(table_print(stdout, answer, 0), -EINVAL);
     json_decref(answer);
 }
 
