@@ -138,11 +138,13 @@ undo_all() {
   [ -d "$state" ] || return 0
   local name
   end demo INT 3
-  for name in dataplane-a dataplane-b controlplane-a controlplane-b http-a http-b; do
+  # SIGQUIT: the control plane ends every session first, which the dataplane has yet to tell clients.
+  for name in controlplane controlplane-a controlplane-b; do
+    end "$name" QUIT 5
+  done
+  for name in dataplane dataplane-a dataplane-b http-a http-b; do
     end "$name" TERM 5
   done
-  end dataplane TERM 5
-  end controlplane TERM 5
   [ -r "$state/undo.xdp" ] && detach_xdp "$(cat "$state/undo.xdp")"
   if [ -r "$state/undo.link" ]; then
     ip link del "$(cat "$state/undo.link")" 2>/dev/null || true
