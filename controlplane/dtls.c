@@ -2,24 +2,17 @@
 //
 // OpenSSL reads and writes through one BIO of our own: a read yields the datagram at hand, once and
 // whole, then "try again"; each write is one datagram. Its retransmission clock is gettimeofday.
-#include "dtls.h"
-#include <ctype.h>
+#include "dtls_private.h"
+#include "dtls_record.h"
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/rand.h>
 #include <openssl/x509.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #define EXPORT_LABEL "EXTRACTOR-dtls_srtp"
-#define CERTIFICATE_DAYS 3650
-#define CIPHERS                                                                                    \
-    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES256-GCM-SHA384:"   \
-    "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305:ECDHE-RSA-AES256-GCM-SHA384"
 
 struct dtls {
     SSL *ssl;
@@ -34,17 +27,6 @@ struct dtls {
     const uint8_t *in; // the datagram being read; NULL once taken
     size_t in_size;
 };
-
-static const struct {
-    enum srtp_profile profile;
-    const char *name; // OpenSSL's
-    uint8_t key, salt;
-} profile_table[] = {
-    {PROFILE_AEAD_AES_128_GCM, "SRTP_AEAD_AES_128_GCM", 16, 12},
-    {PROFILE_AES128_CM_SHA1_80, "SRTP_AES128_CM_SHA1_80", 16, 14},
-    {PROFILE_AEAD_AES_256_GCM, "SRTP_AEAD_AES_256_GCM", 32, 12},
-};
-#define PROFILES (sizeof(profile_table) / sizeof(profile_table[0]))
 
 static BIO_METHOD *bio_method; // made by the first identity, kept for the life of the process
 
@@ -76,7 +58,7 @@ static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
     return command == BIO_CTRL_FLUSH; // a datagram is out as soon as it is written
 }
 
-static int make_bio_method(void)
+int dtls_make_bio(void)
 {
     if (bio_method != NULL)
         return 0;
@@ -95,9 +77,7 @@ static const EVP_MD *hash_of_size(size_t size)
     return size == 64 ? EVP_sha512() : size == 48 ? EVP_sha384() : EVP_sha256();
 }
 
-// Stands in for chain verification: self-signed certificates have no chain. Returning 0 makes
-// OpenSSL send an alert and fail the handshake before it derives application keys.
-static int verify_fingerprint(X509_STORE_CTX *store, void *unused)
+int dtls_verify(X509_STORE_CTX *store, void *unused)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
     struct dtls *d = SSL_get_app_data(ssl);
@@ -128,119 +108,6 @@ static unsigned retransmit_us(SSL *ssl, unsigned last_us)
     if (last_us == 0)
         return DTLS_FIRST_TIMEOUT_MS * 1000u;
     return last_us * 2 < DTLS_LAST_TIMEOUT_MS * 1000u ? last_us * 2 : DTLS_LAST_TIMEOUT_MS * 1000u;
-}
-
-static int set_profiles(SSL_CTX *ctx, const enum srtp_profile *profiles, size_t count)
-{
-    char list[128] = "";
-    size_t used = 0;
-    unsigned seen = 0;
-    for (size_t i = 0; i < (count > 0 ? count : PROFILES); i++) {
-        size_t p = count > 0 ? 0 : i;
-        while (count > 0 && p < PROFILES && profile_table[p].profile != profiles[i])
-            p++;
-        if (p == PROFILES || (seen & 1u << p))
-            return -EINVAL;
-        seen |= 1u << p;
-        used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", i > 0 ? ":" : "",
-                                 profile_table[p].name);
-    }
-    return SSL_CTX_set_tlsext_use_srtp(ctx, list) == 0 ? 0 : -EINVAL;
-}
-
-static X509 *self_signed(EVP_PKEY *key)
-{
-    X509 *x = X509_new();
-    uint64_t serial;
-    if (x == NULL || RAND_bytes((uint8_t *)&serial, sizeof(serial)) != 1)
-        goto fail;
-    X509_NAME *name = X509_get_subject_name(x);
-    if (!X509_set_version(x, X509_VERSION_3) ||
-        !ASN1_INTEGER_set_uint64(X509_get_serialNumber(x), serial >> 1 | 1) ||
-        !X509_gmtime_adj(X509_getm_notBefore(x), -86400) ||
-        !X509_time_adj_ex(X509_getm_notAfter(x), CERTIFICATE_DAYS, 0, NULL) ||
-        !X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const uint8_t *)"hitless", -1, -1,
-                                    0) ||
-        !X509_set_issuer_name(x, name) || !X509_set_pubkey(x, key) ||
-        X509_sign(x, key, EVP_sha256()) <= 0)
-        goto fail;
-    return x;
-fail:
-    X509_free(x);
-    return NULL;
-}
-
-static void write_fingerprint(char out[static DTLS_FINGERPRINT_TEXT], const X509 *certificate)
-{
-    uint8_t digest[EVP_MAX_MD_SIZE];
-    unsigned size = 0;
-    out[0] = 0;
-    X509_digest(certificate, EVP_sha256(), digest, &size);
-    OPENSSL_buf2hexstr_ex(out, DTLS_FINGERPRINT_TEXT, NULL, digest, size, ':');
-}
-
-int dtls_identity_init(struct dtls_identity *identity, const enum srtp_profile *profiles,
-                       size_t count)
-{
-    *identity = (struct dtls_identity){.mtu = DTLS_MTU};
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *certificate = key != NULL ? self_signed(key) : NULL;
-    SSL_CTX *ctx = SSL_CTX_new(DTLS_method());
-    int rc = make_bio_method();
-    if (rc == 0 && (certificate == NULL || ctx == NULL))
-        rc = -ENOMEM;
-    if (rc == 0)
-        rc = set_profiles(ctx, profiles, count);
-    if (rc == 0 &&
-        (SSL_CTX_set_min_proto_version(ctx, DTLS1_2_VERSION) != 1 ||
-         SSL_CTX_set_cipher_list(ctx, CIPHERS) != 1 ||
-         SSL_CTX_set1_groups_list(ctx, "X25519:P-256:P-384") != 1 ||
-         SSL_CTX_use_certificate(ctx, certificate) != 1 || SSL_CTX_use_PrivateKey(ctx, key) != 1))
-        rc = -ENOMEM;
-    if (rc == 0) {
-        SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_QUERY_MTU |
-                                     SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
-        SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
-        SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-        SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
-        SSL_CTX_set_cert_verify_callback(ctx, verify_fingerprint, NULL);
-        write_fingerprint(identity->fingerprint, certificate);
-        identity->ctx = ctx;
-    } else {
-        SSL_CTX_free(ctx);
-    }
-    X509_free(certificate);
-    EVP_PKEY_free(key);
-    ERR_clear_error();
-    return rc;
-}
-
-void dtls_identity_free(struct dtls_identity *identity)
-{
-    SSL_CTX_free(identity->ctx);
-    identity->ctx = NULL;
-}
-
-int dtls_fingerprint_parse(struct dtls_fingerprint *out, const char *algorithm, const char *digest)
-{
-    *out = (struct dtls_fingerprint){0};
-    size_t size = strcasecmp(algorithm, "sha-256") == 0   ? 32
-                  : strcasecmp(algorithm, "sha-384") == 0 ? 48
-                  : strcasecmp(algorithm, "sha-512") == 0 ? 64
-                                                          : 0;
-    if (size == 0)
-        return -ENOTSUP;
-    if (strlen(digest) != size * 3 - 1)
-        return -EINVAL;
-    for (size_t i = 0; i < size; i++, digest += 3) {
-        if (!isxdigit((unsigned char)digest[0]) || !isxdigit((unsigned char)digest[1]) ||
-            (i + 1 < size && digest[2] != ':'))
-            return -EINVAL;
-        out->digest[i] = (uint8_t)(OPENSSL_hexchar2int((unsigned char)digest[0]) << 4 |
-                                   OPENSSL_hexchar2int((unsigned char)digest[1]));
-    }
-    out->size = (uint8_t)size;
-    return 0;
 }
 
 int dtls_new(struct dtls **out, const struct dtls_identity *identity, enum dtls_role role,
@@ -360,8 +227,13 @@ enum dtls_state dtls_input(struct dtls *d, const uint8_t *data, size_t size)
 {
     if ((d->state != DTLS_HANDSHAKE && d->state != DTLS_OPEN) || size == 0)
         return d->state;
-    d->in = data;
-    d->in_size = size;
+    uint8_t sound[MSG_DATAGRAM_MAX];
+    size_t kept =
+        size <= sizeof(sound) ? dtls_record_sift(data, size, d->role == DTLS_SERVER, sound) : 0;
+    if (kept == 0)
+        return d->state;
+    d->in = sound;
+    d->in_size = kept;
     return advance(d);
 }
 
@@ -410,12 +282,12 @@ int dtls_export(struct dtls *d, struct dtls_keys *keys)
     memset(keys, 0, sizeof(*keys));
     const SRTP_PROTECTION_PROFILE *profile = d->state == DTLS_OPEN ? agreed(d) : NULL;
     size_t p = 0;
-    while (profile != NULL && p < PROFILES && profile_table[p].profile != profile->id)
+    while (profile != NULL && p < DTLS_PROFILES && dtls_profiles[p].profile != profile->id)
         p++;
-    if (profile == NULL || p == PROFILES)
+    if (profile == NULL || p == DTLS_PROFILES)
         return -ENOTCONN;
 
-    size_t key = profile_table[p].key, salt = profile_table[p].salt;
+    size_t key = dtls_profiles[p].key, salt = dtls_profiles[p].salt;
     uint8_t material[2 * MSG_KEY_MAX]; // both keys, then both salts, the client's first
     if (SSL_export_keying_material(d->ssl, material, 2 * (key + salt), EXPORT_LABEL,
                                    strlen(EXPORT_LABEL), NULL, 0, 0) != 1) {
@@ -429,7 +301,7 @@ int dtls_export(struct dtls *d, struct dtls_keys *keys)
     memcpy(client + key, material + 2 * key, salt);
     memcpy(server + key, material + 2 * key + salt, salt);
     dtls_wipe(material, sizeof(material));
-    keys->profile = profile_table[p].profile;
+    keys->profile = dtls_profiles[p].profile;
     keys->size = key + salt;
     return 0;
 }

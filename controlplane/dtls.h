@@ -70,7 +70,8 @@ void dtls_free(struct dtls *dtls); // says nothing to the peer; NULL is allowed
 // Sends the first flight of a client; does nothing as a server or when called again.
 enum dtls_state dtls_start(struct dtls *dtls);
 
-// Takes one datagram from the peer. What does not parse or authenticate is ignored.
+// Takes one datagram from the peer. What does not parse or authenticate is ignored, see
+// dtls_record.h; so is a datagram of more than MSG_DATAGRAM_MAX bytes.
 enum dtls_state dtls_input(struct dtls *dtls, const uint8_t *data, size_t size);
 
 // Milliseconds until dtls_tick has something to do, 0 if it is due, -1 if there is nothing.

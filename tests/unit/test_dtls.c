@@ -553,6 +553,41 @@ static void garbage(void **state)
     pair_free(p);
 }
 
+// Records in order on the outside: of the handshake's epoch, with its next sequence numbers, as
+// anybody can write them who can send from the peer's address.
+static void inject_records(struct end *to, uint32_t *seed)
+{
+    static const uint8_t types[] = {20, 21, 22, 23, 24, 255};
+    for (unsigned i = 0; i < 60; i++) {
+        uint8_t record[13 + 64] = {types[i % sizeof(types)], 0xfe, 0xfd};
+        record[10] = (uint8_t)(i / sizeof(types)); // sequence number
+        record[12] = (uint8_t)(i * 7 % 65);
+        for (unsigned b = 0; b < record[12]; b++)
+            record[13 + b] = (uint8_t)((*seed = *seed * 1103515245 + 12345) >> 16);
+        dtls_input(to->dtls, record, 13u + record[12]);
+    }
+}
+
+// RFC 6347 4.1.2.7: what cannot be right is dropped, and the handshake goes on.
+static void invalid_records_end_no_handshake(void **state)
+{
+    uint32_t seed = 1;
+    struct pair *p = pair_new(NULL, 0, NULL, 0);
+    pair_sessions(p);
+    dtls_start(p->client.dtls);
+    for (int step = 0; step < 20; step++) {
+        inject_records(&p->client, &seed);
+        inject_records(&p->server, &seed);
+        assert_int_not_equal(dtls_state(p->client.dtls), DTLS_FAILED);
+        assert_int_not_equal(dtls_state(p->server.dtls), DTLS_FAILED);
+        struct end *from = step % 2 ? &p->server : &p->client;
+        deliver(from, step % 2 ? &p->client : &p->server, NULL, NULL, false);
+    }
+    assert_true(both_open(p)); // without a retransmission: the clock stood still
+    assert_same_keys(p, PROFILE_AEAD_AES_128_GCM, 28);
+    pair_free(p);
+}
+
 static int corrupt(size_t number, const struct datagram *d, void *opaque)
 {
     ((struct datagram *)(uintptr_t)d)->data[*(size_t *)opaque % d->size] ^= 0x40;
@@ -590,6 +625,7 @@ int main(void)
         cmocka_unit_test(rsa_peers),
         cmocka_unit_test(closing),
         cmocka_unit_test(garbage),
+        cmocka_unit_test(invalid_records_end_no_handshake),
         cmocka_unit_test(corrupted_bytes_never_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
