@@ -65,21 +65,40 @@ static bool learn_ssrc(struct stream *stream, const struct rtp_view *view, struc
     return false;
 }
 
+static struct protect_source *find_retired(struct stream *stream, uint32_t ssrc)
+{
+    for (int i = 0; i < STREAM_RETIRED; i++)
+        if (stream->retired_source[i].ssrc == ssrc &&
+            !replay_empty(&stream->retired_source[i].replay))
+            return &stream->retired_source[i];
+    return NULL;
+}
+
+static void retire(struct stream *stream, const struct protect_source *source)
+{
+    if (!replay_empty(&source->replay))
+        stream->retired_source[stream->retired++ % STREAM_RETIRED] = *source;
+}
+
 // Takes an authenticated new SSRC in the place of the layer's old one.
-static void adopt_source(const struct place *place, const struct protect_source *source)
+static void adopt_source(struct stream *stream, const struct place *place,
+                         struct protect_source *source)
 {
     struct layer *layer = place->layer;
+    struct protect_source taken = *source;
+    *source = (struct protect_source){0}; // if it had been retired, it is no more
+    retire(stream, place->rtx ? &layer->rtx : &layer->media);
     if (place->rtx) {
-        layer->rtx = *source;
+        layer->rtx = taken;
         return;
     }
-    if (layer->media.ssrc && layer->media.ssrc != source->ssrc) {
+    if (layer->media.ssrc && layer->media.ssrc != taken.ssrc) {
         layer->stats = (struct rtp_rx_stats){0};
         place->track->gaps[place->number] = (struct gaps){0};
         layer->mapped = false;
         layer->sr_ntp = 0;
     }
-    layer->media = *source;
+    layer->media = taken;
 }
 
 // At random, because whoever served the track before may not be there to ask.
@@ -161,6 +180,13 @@ static void note_transport_cc(struct stream *stream, const struct place *place,
         twcc_receive(stream->twcc, load_be16(ext.data), now_ns);
 }
 
+// What else a publisher sends under an SSRC (comfort noise, RED) is not what viewers were promised.
+static bool is_negotiated(const struct place *place, const struct rtp_view *view)
+{
+    const struct msg_track *config = &place->track->config;
+    return view->pt == (place->rtx ? config->rtx_pt : config->pt);
+}
+
 // Opens the packet into a fresh mbuf and finds or learns its place. NULL: dropped and counted.
 static struct rte_mbuf *open_packet(struct worker *worker, struct stream *stream,
                                     const uint8_t *packet, size_t length, struct place *place,
@@ -172,9 +198,12 @@ static struct rte_mbuf *open_packet(struct worker *worker, struct stream *stream
     }
     struct protect_source fresh = {.ssrc = view->ssrc};
     bool known = find_ssrc(stream, view->ssrc, place);
-    struct protect_source *source = !known       ? &fresh
-                                    : place->rtx ? &place->layer->rtx
-                                                 : &place->layer->media;
+    struct protect_source *source = known && place->rtx ? &place->layer->rtx
+                                    : known             ? &place->layer->media
+                                                        : find_retired(stream, view->ssrc);
+    if (!source)
+        source = &fresh;
+    uint64_t top = replay_top(&source->replay);
     struct rte_mbuf *m = rte_pktmbuf_alloc(worker->pools.cache);
     if (!m || rte_pktmbuf_tailroom(m) < length) {
         worker_drop(worker, m ? DROP_too_big : DROP_no_mbuf);
@@ -192,11 +221,15 @@ static struct rte_mbuf *open_packet(struct worker *worker, struct stream *stream
         why = DROP_rtp_malformed;
         rc = rtp_parse(out, size, view);
     }
-    if (rc == 0 && !known) {
+    if (rc == 0) {
         why = DROP_rtp_unknown_ssrc;
-        rc = learn_ssrc(stream, view, place) ? 0 : -ENOENT;
-        if (rc == 0)
-            adopt_source(place, &fresh);
+        rc = (known ? is_negotiated(place, view) : learn_ssrc(stream, view, place)) ? 0 : -ENOENT;
+        if (rc == 0 && !known && *index < top) { // a straggler of an SSRC that was given up
+            why = DROP_cache_old;
+            rc = -ESTALE;
+        }
+        if (rc == 0 && !known)
+            adopt_source(stream, place, source);
     }
     if (rc == 0)
         return m;

@@ -21,6 +21,7 @@
 #define SESSION_RESENT 64      // recent retransmissions remembered per session
 #define SESSION_RTCP_SOURCES 4 // SSRCs that a viewer's RTCP may come from
 #define STREAM_RTCP_SOURCES 16 // and a publisher's
+#define STREAM_RETIRED 8       // SSRCs that a publisher gave up, remembered
 #define SUB_NONE UINT32_MAX
 #define GAPS_TRUNK MSG_MAX_LAYERS
 #define TRACK_MAPS 8 // different header-extension numberings among a track's viewers
@@ -188,6 +189,10 @@ struct stream {
     uint64_t keyed_by;    // publisher's session id whose keys are in rx; 0: none
     struct protect_rx rx; // publisher's keys
     struct protect_source rtcp_source[STREAM_RTCP_SOURCES];
+    // SSRCs that the publisher sent before others took their place, the oldest at `retired` modulo
+    // their number: what has been received of them must not be received again.
+    struct protect_source retired_source[STREAM_RETIRED];
+    uint32_t retired;
     struct twcc_receiver *twcc; // of the publisher's session; NULL: not negotiated
     uint64_t packets, bytes, keyframes, keyframe_ns;
     uint64_t rate_bytes, rate_ns;

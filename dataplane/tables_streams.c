@@ -146,6 +146,7 @@ void tables_reset_source(struct stream *stream)
         memset(track->gaps, 0, (GAPS_TRUNK + 1) * sizeof(*track->gaps));
     }
     memset(stream->rtcp_source, 0, sizeof(stream->rtcp_source));
+    memset(stream->retired_source, 0, sizeof(stream->retired_source));
     explicit_bzero(&stream->rx, sizeof(stream->rx));
     stream->keyed_by = 0;
     free(stream->twcc);

@@ -93,6 +93,38 @@ static void send(struct client *publisher, uint32_t ssrc, uint64_t index, bool k
     world_turn(&world);
 }
 
+// Under any SSRC and payload type; returns the packet for a second use.
+static size_t seal_as(struct client *publisher, uint8_t pt, uint32_t ssrc, uint64_t index,
+                      uint8_t *wire)
+{
+    uint8_t body[80];
+    memset(body, (int)(index + ssrc), sizeof(body));
+    rtp_header_write(wire, &(struct rtp_header){.pt = pt,
+                                                .seq = (uint16_t)index,
+                                                .timestamp = (uint32_t)index * 960,
+                                                .ssrc = ssrc});
+    struct seal_job job = {.tx = &publisher->tx,
+                           .src = body,
+                           .dst = wire,
+                           .header_len = RTP_HEADER,
+                           .payload_len = sizeof(body),
+                           .ssrc = ssrc,
+                           .index = index};
+    protect_seal(world.crypto, &job, 1);
+    return RTP_HEADER + sizeof(body) + protect_tag_len(publisher->tx.key.profile);
+}
+
+static void inject(struct client *publisher, const uint8_t *wire, size_t size)
+{
+    world_inject(&world, 0, &publisher->addr, world.config.media4.port, wire, size);
+    world_turn(&world);
+}
+
+static uint64_t drops(enum drop what)
+{
+    return world.workers[0].stats->drop[what];
+}
+
 static void publish(struct client *publisher, uint64_t index, bool keyframe)
 {
     uint8_t body[100];
@@ -181,11 +213,71 @@ static void test_viewers_elsewhere_go_on_with_new_numbers(void **state)
     close_streams();
 }
 
+// A publisher may change its SSRC and come back to an old one. Whoever recorded packets of the old
+// one may not: neither play them to the viewers nor take the layer from the new one.
+static void test_a_given_up_ssrc_keeps_its_window(void **state)
+{
+    struct client publisher, viewer;
+    uint8_t old[1600], last[1600], wire[1600];
+    world_open_stream(&world, STREAM_ID, 0, 0);
+    join(&publisher, ROLE_PUBLISH, 0, 2);
+    join(&viewer, ROLE_PLAY, 0, 3);
+    size_t size = seal_as(&publisher, 111, AUDIO_SSRC, 1, old);
+    inject(&publisher, old, size);
+    seal_as(&publisher, 111, AUDIO_SSRC, 2, last);
+    seal_as(&publisher, 111, AUDIO_SSRC, 3, wire);
+    inject(&publisher, wire, size);
+    for (uint64_t i = 1; i <= 3; i++) {
+        seal_as(&publisher, 111, 0x999, i, wire);
+        inject(&publisher, wire, size);
+    }
+    assert_int_equal(take(&viewer), 5);
+    uint64_t replays = drops(DROP_srtp_replay), late = drops(DROP_cache_old);
+    inject(&publisher, old, size);
+    assert_int_equal(drops(DROP_srtp_replay), replays + 1);
+    inject(&publisher, last, size); // new, but late
+    assert_int_equal(drops(DROP_cache_old), late + 1);
+    assert_int_equal(take(&viewer), 0);
+    seal_as(&publisher, 111, 0x999, 4, wire);
+    inject(&publisher, wire, size);
+    assert_int_equal(take(&viewer), 1);
+    seal_as(&publisher, 111, AUDIO_SSRC, 4, wire); // the old one goes on
+    inject(&publisher, wire, size);
+    assert_int_equal(take(&viewer), 1);
+    inject(&publisher, old, size);
+    assert_int_equal(drops(DROP_srtp_replay), replays + 2);
+    assert_int_equal(conflicts + bad, 0);
+    assert_true(world_leave(&world, &viewer));
+    assert_true(world_leave(&world, &publisher));
+    close_streams();
+}
+
+// Viewers were promised the negotiated payload type, and every packet goes out under it.
+static void test_other_payload_types_of_a_known_ssrc_go_nowhere(void **state)
+{
+    struct client publisher, viewer;
+    uint8_t wire[1600];
+    world_open_stream(&world, STREAM_ID, 0, 0);
+    join(&publisher, ROLE_PUBLISH, 0, 2);
+    join(&viewer, ROLE_PLAY, 0, 3);
+    inject(&publisher, wire, seal_as(&publisher, 111, AUDIO_SSRC, 1, wire));
+    assert_int_equal(take(&viewer), 1);
+    uint64_t unknown = drops(DROP_rtp_unknown_ssrc);
+    inject(&publisher, wire, seal_as(&publisher, 13, AUDIO_SSRC, 2, wire)); // comfort noise
+    assert_int_equal(drops(DROP_rtp_unknown_ssrc), unknown + 1);
+    assert_int_equal(take(&viewer), 0);
+    assert_true(world_leave(&world, &viewer));
+    assert_true(world_leave(&world, &publisher));
+    close_streams();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_late_first_packet_takes_no_used_index),
         cmocka_unit_test(test_viewers_elsewhere_go_on_with_new_numbers),
+        cmocka_unit_test(test_a_given_up_ssrc_keeps_its_window),
+        cmocka_unit_test(test_other_payload_types_of_a_known_ssrc_go_nowhere),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
