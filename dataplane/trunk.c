@@ -2,6 +2,9 @@
 #include "failover.h"
 #include "ingest.h"
 
+// A trunk packet is SRTP whose timestamp says the rollover count: a partner that has heard nothing
+// for longer than half a round of sequence numbers (the path was cut for a minute) is at once with
+// us again.
 #define TRUNK_SSRC 0x74720000u // "tr" and the sending worker
 #define SOURCE_NS 100000000    // how often a partner is told where the publisher stands
 #define KEY_AGAIN_NS 300000000
@@ -105,8 +108,10 @@ static void send_record(struct worker *worker, uint8_t number, const struct reco
     uint8_t *out = rte_pktmbuf_mtod(m, uint8_t *) + frame.length;
     uint64_t index = peer->index++;
     uint32_t ssrc = TRUNK_SSRC | worker->id;
-    rtp_header_write(out,
-                     &(struct rtp_header){.pt = TRUNK_PT, .seq = (uint16_t)index, .ssrc = ssrc});
+    rtp_header_write(out, &(struct rtp_header){.pt = TRUNK_PT,
+                                               .seq = (uint16_t)index,
+                                               .timestamp = (uint32_t)(index >> 16),
+                                               .ssrc = ssrc});
     memcpy(out + RTP_HEADER, record, record_size);
     if (rtp_size)
         memcpy(out + RTP_HEADER + record_size, rtp, rtp_size);
@@ -309,6 +314,22 @@ static struct peer *find_peer(struct worker *worker, const struct abi_addr *src,
     return NULL;
 }
 
+// Opens at the index that the packet names. `source` moves only if it is authentic.
+static int open_trunk(struct worker *worker, const struct peer *peer, struct protect_source *source,
+                      const struct rtp_view *view, uint8_t *out, size_t *size)
+{
+    uint64_t named = (uint64_t)view->timestamp << 16 | view->seq, index;
+    struct protect_source trial = *source;
+    trial.ssrc = view->ssrc;
+    if (named >= 0x8000 && named - 0x8000 > replay_top(&trial.replay))
+        replay_commit(&trial.replay, named - 1); // so that its index is estimated right
+    int rc = protect_open(worker->protect, &peer->rx, &trial, view->packet, view->length, out, size,
+                          &index);
+    if (rc == 0)
+        *source = trial;
+    return rc;
+}
+
 bool trunk_input(struct worker *worker, const uint8_t *payload, const struct parsed *parsed,
                  struct rte_mbuf **media)
 {
@@ -323,14 +344,11 @@ bool trunk_input(struct worker *worker, const uint8_t *payload, const struct par
         worker_drop(worker, DROP_trunk_malformed);
         return true;
     }
-    struct protect_source *source = &peer->sources[view.ssrc & 0xf];
-    source->ssrc = view.ssrc;
     struct rte_mbuf *m = rte_pktmbuf_alloc(worker->pools.cache);
     size_t size;
-    uint64_t index;
     int rc = m && rte_pktmbuf_tailroom(m) >= parsed->length
-                 ? protect_open(worker->protect, &peer->rx, source, payload, parsed->length,
-                                rte_pktmbuf_mtod(m, uint8_t *), &size, &index)
+                 ? open_trunk(worker, peer, &peer->sources[view.ssrc & 0xf], &view,
+                              rte_pktmbuf_mtod(m, uint8_t *), &size)
                  : -ENOMEM;
     if (rc) {
         worker_drop(worker, rc == -ENOMEM     ? DROP_no_mbuf

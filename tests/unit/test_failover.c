@@ -414,11 +414,27 @@ static void test_a_forged_partner_changes_nothing(void **state)
     assert_int_equal(node[0].workers[0].stats->drop[DROP_bfd_ttl], ttl + 1);
 }
 
+// The path was cut for longer than half a round of sequence numbers.
+static void test_a_trunk_goes_on_after_a_long_cut(void **state)
+{
+    const struct worker *b = &node[1].workers[0];
+    struct peer *trunk = &node[0].workers[0].peers[0];
+    uint64_t refused = b->stats->drop[DROP_trunk_auth] + b->stats->drop[DROP_trunk_replay];
+    cut = false;
+    pass(500);
+    assert_true(replay_top(&b->peers[0].sources[0].replay) + 1 == trunk->index);
+    trunk->index += 100000;
+    pass(500); // where the publisher stands is told all the time
+    assert_true(replay_top(&b->peers[0].sources[0].replay) + 1 == trunk->index);
+    assert_int_equal(b->stats->drop[DROP_trunk_auth] + b->stats->drop[DROP_trunk_replay], refused);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_standby_goes_on_where_the_active_died),
         cmocka_unit_test(test_a_forged_partner_changes_nothing),
+        cmocka_unit_test(test_a_trunk_goes_on_after_a_long_cut),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
