@@ -47,7 +47,7 @@ static int key_publisher(struct worker *worker, struct session *session,
     if (!stream || stream->source_worker != worker->id)
         return -ENOENT;
     if (stream->keyed_by)
-        tables_reset_source(stream);
+        tables_reset_source(&worker->tables, stream);
     stream->publisher = tables_slot(&worker->tables, session);
     int rc = protect_rx_init(worker->protect, &stream->rx, keys->profile, keys->remote);
     if (rc == 0)
@@ -119,7 +119,7 @@ static void stream_open(struct worker *worker, const struct msg_stream_open *ope
     int error;
     struct stream *stream = tables_stream(&worker->tables, open->head.id);
     if (stream)
-        tables_update_stream(stream, open);
+        tables_update_stream(&worker->tables, stream, open);
     else if (!tables_open_stream(&worker->tables, open, &error))
         worker_drop(worker, DROP_message_invalid);
 }

@@ -212,6 +212,7 @@ struct tables {
     uint32_t cache_min, cache_max; // packets per track ring
     uint64_t cache_span_ns;
     struct map by_ufrag, by_remote;
+    struct protect *protect; // that the keys in the tables are of
 };
 
 // Sizes from the configuration. With `dir` the tables lie in DIR/table.WORKER (root only, tmpfs),
@@ -259,9 +260,10 @@ uint8_t tables_validate_path(struct tables *tables, struct session *session,
 struct stream *tables_open_stream(struct tables *tables, const struct msg_stream_open *open,
                                   int *error);
 // Says again what the stream is, or that it has a new publisher with the same codecs.
-void tables_update_stream(struct stream *stream, const struct msg_stream_open *open);
+void tables_update_stream(struct tables *tables, struct stream *stream,
+                          const struct msg_stream_open *open);
 // The stream has a new source: forgets the old one's packets, numbers and keys. Viewers stay.
-void tables_reset_source(struct stream *stream);
+void tables_reset_source(struct tables *tables, struct stream *stream);
 // Starts the record for transport-wide feedback if the publisher negotiated it. 0 or -ENOMEM.
 int tables_make_twcc(struct stream *stream);
 void tables_close_stream(struct tables *tables, struct stream *stream);

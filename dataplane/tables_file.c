@@ -201,7 +201,8 @@ static void adopt(struct tables *tables, struct protect *protect)
 int tables_init(struct tables *tables, const struct abi_config *config, const char *dir,
                 uint32_t worker, struct protect *protect)
 {
-    *tables = (struct tables){.max_sessions = config->max_sessions,
+    *tables = (struct tables){.protect = protect,
+                              .max_sessions = config->max_sessions,
                               .max_streams = config->max_streams,
                               .cache_min = 64,
                               .cache_max = config->cache_mbufs,

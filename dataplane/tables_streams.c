@@ -110,25 +110,26 @@ struct stream *tables_open_stream(struct tables *tables, const struct msg_stream
     return stream;
 }
 
-void tables_update_stream(struct stream *stream, const struct msg_stream_open *open)
+void tables_update_stream(struct tables *tables, struct stream *stream,
+                          const struct msg_stream_open *open)
 {
     stream->trunk_id = open->trunk_id;
     stream->group = open->group;
     stream->peers = open->peers;
     if (stream->source_worker != open->source_worker) {
         stream->source_worker = open->source_worker;
-        tables_reset_source(stream);
+        tables_reset_source(tables, stream);
     }
     for (int i = 0; i < stream->tracks && i < open->tracks; i++) {
         struct track *track = &stream->track[i];
         if (memcmp(&track->config, &open->track[i], sizeof(track->config)) == 0)
             continue;
         track->config = open->track[i];
-        tables_reset_source(stream);
+        tables_reset_source(tables, stream);
     }
 }
 
-void tables_reset_source(struct stream *stream)
+void tables_reset_source(struct tables *tables, struct stream *stream)
 {
     for (int i = 0; i < stream->tracks; i++) {
         struct track *track = &stream->track[i];
@@ -147,7 +148,7 @@ void tables_reset_source(struct stream *stream)
     }
     memset(stream->rtcp_source, 0, sizeof(stream->rtcp_source));
     memset(stream->retired_source, 0, sizeof(stream->retired_source));
-    explicit_bzero(&stream->rx, sizeof(stream->rx));
+    protect_rx_clear(tables->protect, &stream->rx);
     stream->keyed_by = 0;
     free(stream->twcc);
     stream->twcc = NULL;
@@ -165,6 +166,7 @@ void tables_close_stream(struct tables *tables, struct stream *stream)
     for (uint32_t i = 0; i < tables->max_streams; i++)
         if (tables->streams[i] == stream)
             tables->streams[i] = NULL;
+    protect_rx_clear(tables->protect, &stream->rx);
     explicit_bzero(stream, sizeof(*stream));
     tables->stream_count--;
 }

@@ -48,8 +48,11 @@ void trunk_set_peer(struct worker *worker, uint8_t number, const struct msg_peer
     struct peer *peer = &worker->peers[number];
     bool known = peer->present && message->present &&
                  memcmp(peer->master, message->local, sizeof(peer->master)) == 0;
-    if (!known)
+    if (!known) {
+        protect_tx_clear(worker->protect, &peer->tx);
+        protect_rx_clear(worker->protect, &peer->rx);
         explicit_bzero(peer, sizeof(*peer));
+    }
     if (!message->present)
         return;
     peer->remote4 = message->remote4;

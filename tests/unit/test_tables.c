@@ -204,12 +204,45 @@ static void test_a_successor_adopts(void **state)
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, start, stop)
 
+static unsigned released;
+
+static void count_release(struct protect *p, struct protect_key *key)
+{
+    released++;
+}
+
+// A crypto device has places for so many keys: each must be given back.
+static void test_a_publishers_key_is_given_back(void **state)
+{
+    int error;
+    const struct protect_ops *real = protect->ops;
+    struct protect_ops ops = *real;
+    ops.release = count_release;
+    protect->ops = &ops;
+    uint8_t master[MSG_KEY_MAX] = {1};
+    struct msg_stream_open open = {
+        .head = {.type = MSG_STREAM_OPEN, .length = sizeof(open), .id = STREAM_ID},
+        .tracks = 1,
+        .track = {world_audio(5)}};
+    struct stream *stream = tables_open_stream(&tables, &open, &error);
+    assert_non_null(stream);
+    for (unsigned i = 1; i <= 2; i++) {
+        protect_rx_init(protect, &stream->rx, PROFILE_AEAD_AES_128_GCM, master);
+        tables_reset_source(&tables, stream);
+        assert_int_equal(released, i);
+    }
+    protect_rx_init(protect, &stream->rx, PROFILE_AEAD_AES_128_GCM, master);
+    tables_close_stream(&tables, stream);
+    assert_int_equal(released, 3);
+    protect->ops = real;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(test_slots_and_generations), CASE(test_paths_are_few_and_the_oldest_goes),
         CASE(test_viewers_come_and_go),   CASE(test_numbers_go_on),
-        CASE(test_a_successor_adopts),
+        CASE(test_a_successor_adopts),    CASE(test_a_publishers_key_is_given_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
