@@ -7,7 +7,7 @@
 // more than one of its addresses and one that fails over does. UDP_GRO is on: where the interface
 // polls apart from the sender, a frame's packets come as one message (2 to 4 packets each), which
 // is worth 40 % of the CPU; on a veth pair whose sender's core does the receiving, nothing comes
-// together (scripts/bench sessions shows both). net_is_own and the conversions are pure.
+// together. net_is_own and the conversions are pure.
 #ifndef HITLESS_BEES_NET_H
 #define HITLESS_BEES_NET_H
 
