@@ -117,10 +117,26 @@ static json_t *found(const struct search *search, const struct options *options)
                      "reason", search_reason_text(r->reason), "trials", trials);
 }
 
+// Each session's largest gap; of the largest of all also the moment and the session.
+static json_t *largest_gap(const struct bees_result *r)
+{
+    const struct hist *gap = &r->hist[BEES_DIST_max_gap];
+    const struct bees_session *worst = NULL;
+    for (uint32_t i = 0; i < r->sessions; i++)
+        if (worst == NULL || r->session[i].max_gap_ns > worst->max_gap_ns)
+            worst = &r->session[i];
+    json_t *o = ms(gap, false);
+    json_object_set_new(o, "max", json_real((double)gap->max / 1000));
+    if (worst != NULL && worst->max_gap_ns > 0) {
+        json_object_set_new(o, "at_s", json_real((double)worst->max_gap_at_ns / 1e9));
+        set_count(o, "session", worst->number);
+    }
+    return o;
+}
+
 void result_json(const struct bees_result *r, const struct options *options,
                  const struct search *search, FILE *out)
 {
-    const struct hist *gap = &r->hist[BEES_DIST_max_gap];
     json_t *o = json_object();
     set_count(o, "sessions", r->sessions);
     set_count(o, "connected", r->connected);
@@ -131,10 +147,7 @@ void result_json(const struct bees_result *r, const struct options *options,
     set_count(o, "duplicates", r->count.duplicates);
     set_count(o, "nacks", r->count.nacks);
     set_count(o, "recovered", r->count.recovered);
-    json_object_set_new(o, "max_gap_ms",
-                        json_pack("{s:f, s:f, s:f}", "p50", (double)hist_percentile(gap, 50) / 1000,
-                                  "p99", (double)hist_percentile(gap, 99) / 1000, "max",
-                                  (double)gap->max / 1000));
+    json_object_set_new(o, "max_gap_ms", largest_gap(r));
     set_count(o, "bytes", r->count.bytes);
     json_object_set_new(o, "duration_s", json_real(r->duration_s));
 
