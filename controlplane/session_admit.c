@@ -2,19 +2,17 @@
 #include "config.h"
 #include "session_set.h"
 
-// A pool with less than a fifth free would let the next burst drop packets of those already here.
-static bool pool_tight(uint32_t free_mbufs, uint32_t size)
-{
-    return size > 0 && (uint64_t)free_mbufs * 5 < size;
-}
+// A core may be ahead of the least loaded one by so many sessions before a stream's viewers spread:
+// for fewer it does not pay to hand every packet of the stream to another core.
+#define SMALL_STREAM 256
 
 static bool has_room(struct sessions *set, uint32_t worker)
 {
     const struct stats_worker *w = channel_worker_stats(set->channel, worker);
     return slots_used(set->slots, worker) < slots_size(set->slots) &&
-           !pool_tight(__atomic_load_n(&w->rx_free, __ATOMIC_RELAXED), w->rx_size) &&
-           !pool_tight(__atomic_load_n(&w->tx_free, __ATOMIC_RELAXED), w->tx_size) &&
-           !pool_tight(__atomic_load_n(&w->cache_free, __ATOMIC_RELAXED), w->cache_size);
+           !stats_pool_tight(__atomic_load_n(&w->rx_free, __ATOMIC_RELAXED), w->rx_size) &&
+           !stats_pool_tight(__atomic_load_n(&w->tx_free, __ATOMIC_RELAXED), w->tx_size) &&
+           !stats_pool_tight(__atomic_load_n(&w->cache_free, __ATOMIC_RELAXED), w->cache_size);
 }
 
 int session_admit(struct sessions *set, struct session_reply *reply)
@@ -36,15 +34,26 @@ int session_admit(struct sessions *set, struct session_reply *reply)
     return 0;
 }
 
+// The less loaded of two workers, of which each may be -1.
+static int lighter(const struct sessions *set, int a, int b)
+{
+    if (a < 0 || b < 0)
+        return a < 0 ? b : a;
+    return slots_used(set->slots, (uint32_t)b) < slots_used(set->slots, (uint32_t)a) ? b : a;
+}
+
 int session_place(struct sessions *set, const struct stream *stream)
 {
-    if (stream != NULL && has_room(set, stream->source_worker))
-        return (int)stream->source_worker;
-    int best = -1;
-    uint32_t workers = set->abi->workers;
-    for (uint32_t w = 0; w < workers; w++)
-        if (has_room(set, w) &&
-            (best < 0 || slots_used(set->slots, w) < slots_used(set->slots, (uint32_t)best)))
-            best = (int)w;
-    return best;
+    int best = -1, home = -1;
+    for (uint32_t w = 0; w < set->abi->workers; w++) {
+        if (!has_room(set, w))
+            continue;
+        best = lighter(set, best, (int)w);
+        if (stream != NULL && (w == stream->source_worker || stream->worker_viewers[w] > 0))
+            home = lighter(set, home, (int)w);
+    }
+    if (home < 0)
+        return best;
+    uint32_t least = slots_used(set->slots, (uint32_t)best);
+    return slots_used(set->slots, (uint32_t)home) < least + SMALL_STREAM ? home : best;
 }

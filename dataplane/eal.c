@@ -23,7 +23,9 @@
 #define BASE_MB 96u           // EAL's own, rings, tables and crypto operations
 #define CRYPTO_SESSION 16384u // bytes of one key's sessions in a cryptodev
 #define POOL_CACHE 256u
-#define AFXDP_POOL_MIN 8192u // fill, completion and transmit rings of a socket hold up to 6,144
+#define AFXDP_HELD 6144u // mbufs in the fill, completion and transmit rings of a socket
+#define POOL_SPARE 128u  // mbufs beside those that a port holds, at the very least
+#define RING_LEAST 16u   // packets that a track's ring holds when memory is short
 #define MB (1024ull * 1024)
 
 static struct eal_pools pools[ABI_MAX_WORKERS];
@@ -39,7 +41,7 @@ static struct pool_plan plan_pools(const struct abi_config *config)
     struct pool_plan plan = {
         .rx = config->rx_mbufs, .tx = config->tx_mbufs, .cache = config->cache_mbufs};
     if (config->port_kind == ABI_PORT_AF_XDP) {
-        plan.rx = RTE_MAX(plan.rx + plan.tx, AFXDP_POOL_MIN);
+        plan.rx += plan.tx;
         plan.tx = 0;
     }
     uint16_t frame = config->mtu + 64; // link header and the SRTP tag of a full packet
@@ -110,6 +112,38 @@ static int check_memory(const struct abi_config *config, char *why, size_t why_s
                      "no hugepages: %u MB needed, %llu MB free; run 'echo %llu > "
                      "/proc/sys/vm/nr_hugepages', or set 'hugepages: false'",
                      need, (unsigned long long)have, pages);
+}
+
+// A pool is refused that would be four fifths full, from where on nobody new is let in, before the
+// first packet is there.
+static int check_pool(const char *key, uint32_t mbufs, uint64_t held, const char *whose, char *why,
+                      size_t why_size)
+{
+    uint64_t least = (held + POOL_SPARE) * 5 / 4;
+    if (mbufs >= least)
+        return 0;
+    return port_fail(why, why_size, EINVAL, "%s: %u are too few for %s, which take %llu: give %llu",
+                     key, mbufs, whose, (unsigned long long)held, (unsigned long long)least);
+}
+
+static int check_pools(const struct abi_config *config, char *why, size_t why_size)
+{
+    bool afxdp = config->port_kind == ABI_PORT_AF_XDP;
+    uint64_t held = config->port_kind == ABI_PORT_PCI ? PORT_DESCRIPTORS : 0;
+    uint64_t rings = (uint64_t)config->max_streams * 2 * RING_LEAST; // sound and picture
+    uint32_t both = config->rx_mbufs + config->tx_mbufs;
+    int error =
+        check_pool("cache_mbufs", config->cache_mbufs, rings, "the streams' rings", why, why_size);
+    if (error == 0 && afxdp)
+        return check_pool("rx_mbufs and tx_mbufs", both, AFXDP_HELD, "the socket's rings", why,
+                          why_size);
+    if (error == 0)
+        error =
+            check_pool("rx_mbufs", config->rx_mbufs, held, "the port's descriptors", why, why_size);
+    if (error == 0)
+        error =
+            check_pool("tx_mbufs", config->tx_mbufs, held, "the port's descriptors", why, why_size);
+    return error;
 }
 
 static int check_core(const cpu_set_t *allowed, int core, const char *whose, char *why,
@@ -197,7 +231,8 @@ static int init_eal(const struct abi_config *config, char *why, size_t why_size)
                          rte_strerror(rte_errno));
     if (config->hugepages == 0)
         rte_memseg_list_walk(want_huge, NULL);
-    // Without shared files EAL still makes its directory, and leaves it. Somebody else's is not empty.
+    // Without shared files EAL still makes its directory, and leaves it. Somebody else's is not
+    // empty.
     if (rmdir(rte_eal_get_runtime_dir()) == 0)
         rmdir("/var/run/dpdk");
     return 0;
@@ -238,6 +273,8 @@ int eal_start(const struct abi_config *config, char *why, size_t why_size)
                          ABI_MAX_WORKERS);
     int error = port_check(config, why, why_size);
     if (error == 0)
+        error = check_pools(config, why, why_size);
+    if (error == 0)
         error = check_memory(config, why, why_size);
     if (error == 0)
         error = init_eal(config, why, why_size);
@@ -260,6 +297,18 @@ void eal_stop(void)
     memset(pools, 0, sizeof(pools));
     pool_workers = 0;
     rte_eal_cleanup();
+}
+
+uint32_t eal_pool_shared(const struct rte_mempool *pool)
+{
+    return rte_mempool_get_ops(pool->ops_index)->get_count(pool);
+}
+
+uint32_t eal_pool_free(const struct rte_mempool *pool)
+{
+    const struct rte_mempool_cache *cache =
+        rte_mempool_default_cache((struct rte_mempool *)pool, rte_lcore_id());
+    return eal_pool_shared(pool) + (cache ? cache->len : 0);
 }
 
 const struct eal_pools *eal_worker_pools(uint32_t worker)

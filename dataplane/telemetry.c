@@ -87,11 +87,11 @@ void telemetry_worker(struct worker *worker)
     struct stats_worker *stats = worker->stats;
     stats->sessions = worker->tables.session_count;
     stats->streams = worker->tables.stream_count;
-    stats->rx_free = rte_mempool_avail_count(worker->pools.rx);
+    stats->rx_free = eal_pool_free(worker->pools.rx);
     stats->rx_size = worker->pools.rx->size;
-    stats->tx_free = rte_mempool_avail_count(worker->pools.tx);
+    stats->tx_free = eal_pool_free(worker->pools.tx);
     stats->tx_size = worker->pools.tx->size;
-    stats->cache_free = rte_mempool_avail_count(worker->pools.cache);
+    stats->cache_free = eal_pool_free(worker->pools.cache);
     stats->cache_size = worker->pools.cache->size;
     stats->frames_waiting = worker->frames_waiting;
     stats->media_waiting = worker->media_waiting;

@@ -509,12 +509,16 @@ static void pass_key_wishes(struct worker *worker, struct stream *stream)
             memory_order_relaxed);
 }
 
-// Gives the largest ring's older half back while the pool is nearly empty.
-static void relieve_pool(struct worker *worker, struct cache *largest)
+// While a worker's pool is nearly empty, everyone who holds packets of it gives the older half of
+// the largest ring back: what that worker holds itself need not be the most.
+static void relieve_pools(const struct worker *worker, struct cache *const largest[])
 {
-    const struct rte_mempool *pool = worker->pools.cache;
-    if (largest && rte_mempool_avail_count(pool) < POOL_LOW(pool->size))
-        cache_halve(largest);
+    for (uint32_t w = 0; w < worker->dp->workers; w++) {
+        const struct rte_mempool *pool = eal_worker_pools(w)->cache;
+        uint32_t left = w == worker->id ? eal_pool_free(pool) : eal_pool_shared(pool);
+        if (largest[w] && left < POOL_LOW(pool->size))
+            cache_halve(largest[w]);
+    }
 }
 
 static void tick_streams(struct worker *worker)
@@ -522,7 +526,7 @@ static void tick_streams(struct worker *worker)
     struct tables *tables = &worker->tables;
     uint32_t seen = 0, slots = 0, limit = RING_SHARE(worker->pools.cache->size);
     uint32_t spare = worker->ring_slots < limit ? limit - worker->ring_slots : 0;
-    struct cache *largest = NULL;
+    struct cache *largest[ABI_MAX_WORKERS] = {NULL}; // of packets that this worker received
     for (uint32_t i = 0; i < tables->max_streams && seen < tables->stream_count; i++) {
         struct stream *stream = tables->streams[i];
         if (!stream)
@@ -540,12 +544,13 @@ static void tick_streams(struct worker *worker)
             if (cache_resize(ring, worker->now_ns, spare) && cache_slots(ring) > before)
                 spare -= cache_slots(ring) - before;
             slots += cache_slots(ring);
-            if (!largest || cache_slots(ring) > cache_slots(largest))
-                largest = ring;
+            struct cache **most = &largest[stream->source_worker % ABI_MAX_WORKERS];
+            if (!*most || cache_slots(ring) > cache_slots(*most))
+                *most = ring;
         }
     }
     worker->ring_slots = slots;
-    relieve_pool(worker, largest);
+    relieve_pools(worker, largest);
 }
 
 static void housekeep(struct worker *worker)

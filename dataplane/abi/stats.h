@@ -5,6 +5,7 @@
 #define HITLESS_STATS_H
 
 #include "abi.h"
+#include <stdbool.h>
 
 // X(name, help) Packets thrown away, by reason.
 #define DROP_LIST(X)                                                                               \
@@ -127,6 +128,13 @@ struct stats_worker {
     uint32_t mailbox_size;
     uint32_t ring_packets, ring_size; // of all streams' packet rings on this worker
 };
+
+// Whether a pool has so little left that nobody new is to be let in: with less than a fifth free,
+// the next burst could drop packets of those already here.
+static inline bool stats_pool_tight(uint32_t free_mbufs, uint32_t size)
+{
+    return size > 0 && (uint64_t)free_mbufs * 5 < size;
+}
 
 // The port's block. dataplane main core: wo; everyone else: ro.
 struct stats_port {

@@ -53,6 +53,16 @@ static void test_refusals(void **state)
     config.main_core = 1023;
     expect_refused(&config, -EINVAL, "main core 1023");
     config = make_config();
+    config.rx_mbufs = 159;
+    expect_refused(&config, -EINVAL, "rx_mbufs: 159 are too few");
+    config = make_config();
+    config.tx_mbufs = 159;
+    expect_refused(&config, -EINVAL, "give 160");
+    config = make_config();
+    config.max_streams = 64; // of two rings of 16 packets each
+    config.cache_mbufs = (64 * 2 * 16 + 128) * 5 / 4 - 1;
+    expect_refused(&config, -EINVAL, "cache_mbufs: 2719 are too few for the streams' rings");
+    config = make_config();
     config.hugepages = 1;
     config.cache_mbufs = 1u << 31; // more than any machine has reserved
     expect_refused(&config, -ENOMEM, "nr_hugepages");
