@@ -242,9 +242,9 @@ static bool read_report(struct run *run, struct line *line, const uint8_t *data,
     struct rtcp_iter iter;
     struct rtcp_packet packet;
     struct rtcp_sender sender;
-    struct protect_source source = {.ssrc = load_be32(data + 4)};
-    if (protect_rtcp_open(run->world.crypto, &line->client.rtcp_rx, &source, data, length, plain,
-                          &size, &index))
+    line->client.rtcp.ssrc = load_be32(data + 4);
+    if (protect_rtcp_open(run->world.crypto, &line->client.rtcp_rx, &line->client.rtcp, data,
+                          length, plain, &size, &index))
         return false;
     arrival->kind = ARRIVAL_REPORT;
     rtcp_begin(&iter, plain, size);
