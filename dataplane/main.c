@@ -240,6 +240,16 @@ static int with_channel(struct channel *channel, const char *dir, const struct a
     return rc;
 }
 
+// Whether the program's file is another one by now.
+static bool was_replaced(void)
+{
+    static const char mark[] = " (deleted)";
+    char path[4096];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof(path));
+    return length >= (ssize_t)sizeof(mark) &&
+           memcmp(path + length - (sizeof(mark) - 1), mark, sizeof(mark) - 1) == 0;
+}
+
 // While another dataplane serves: does all that takes time and touches nothing of the port, and
 // waits. Sets *prepared when EAL is up. A PCI device would be the other's, so there it only waits.
 static int be_spare(const char *dir, struct abi_config *config, bool *prepared, char *why,
@@ -260,6 +270,10 @@ static int be_spare(const char *dir, struct abi_config *config, bool *prepared, 
     do {
         rc = channel_await(dir);
     } while (rc == -EINTR && !stopping);
+    if (!stopping && was_replaced()) {
+        snprintf(why, why_size, "this spare's program was replaced by an upgrade");
+        return -ESTALE;
+    }
     phases.count = 0;
     phase("start");
     return 0;
