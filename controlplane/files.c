@@ -38,7 +38,10 @@ static void serve(struct http_request *request, const char *name, bool isolated)
     http_set(request, "Cache-Control", "no-cache");
     http_set(request, "Content-Security-Policy", POLICY);
     http_set(request, "Permissions-Policy", PERMISSIONS);
-    if (isolated)
+    // Without HTTPS browsers ignore this one and complain of it.
+    char base[512];
+    if (isolated && http_base_url(request, base, sizeof(base)) == 0 &&
+        strncmp(base, "https://", 8) == 0)
         http_set(request, "Cross-Origin-Opener-Policy", "same-origin");
     if (is_known(http_header(request, "If-None-Match"), file->etag))
         http_reply(request, 304, NULL, NULL, 0);

@@ -37,8 +37,7 @@ export async function open(where, url, options = {}) {
   page.faults = [];
   page.on('pageerror', (error) => page.faults.push(String(error)));
   page.on('console', (message) => {
-    // Refusals are tested for; the other is what browsers say of that header without HTTPS.
-    const known = /Failed to load resource|Cross-Origin-Opener-Policy header has been ignored/;
+    const known = /Failed to load resource/; // refusals are tested for
     if (message.type() === 'error' && !known.test(message.text())) page.faults.push(message.text());
   });
   await page.goto(url, { waitUntil: 'commit' });

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
 const run = promisify(execFile);
-export const { HL_BASE4: base4, HL_BASE6: base6, HL_TOKEN: token } = process.env;
+export const { HL_BASE4: base4, HL_BASE6: base6, HL_BASES: baseTls, HL_TOKEN: token } = process.env;
 
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 export const here = (name) => fileURLToPath(new URL(name, import.meta.url));

@@ -1,7 +1,7 @@
 // The scenarios, in order. `run` has built the network and started the node. See ./run.
 import { launch, open } from './browser.mjs';
 import { quietly } from './load.mjs';
-import { base4, base6, ctl, end, here, isLive, start, token, until } from './node.mjs';
+import { base4, base6, baseTls, ctl, end, here, isLive, start, token, until } from './node.mjs';
 import { openings, openingText } from './opening.mjs';
 import { pages } from './pages.mjs';
 import { finish, note, ok, quantile } from './tap.mjs';
@@ -121,6 +121,63 @@ async function fromWhipClient(codec) {
   ok(true, `whip-client ${codec}: its DELETE ends the stream`);
 }
 
+/** FFmpeg's kind of offer: setup:passive, so that the node begins the DTLS handshake. */
+async function fromPassive() {
+  const stream = 'e2e-passive';
+  const publisher = start('hl-pub', '/usr/bin/python3', [here('whip_passive.py'), `${base4}/whip/${stream}`, token]);
+  try {
+    await until('a publisher that is the DTLS server goes live', 10000, () => isLive(stream));
+    const viewer = await watch(await browser('view'), { stream });
+    await viewer.waitForTimeout(SETTLE_MS);
+    const { viewers: [{ fps, energy }] } = await measureQuietly([viewer], { seconds: 4, rate: 30 });
+    ok(fps > 20, 'setup:passive: a viewer decodes what such a publisher sends', `${fps.toFixed(1)} fps`);
+    note(`setup:passive: sound energy ${energy.toFixed(4)} (the publisher's track is silent)`);
+    await closeAll([viewer]);
+  } finally {
+    await end(publisher);
+  }
+  await until('its stream ends with it', 5000, async () => !await isLive(stream));
+  ok(publisher.errors === '', 'setup:passive: the publisher ends its session without a complaint', publisher.errors);
+}
+
+// --- HTTPS ------------------------------------------------------------------------------------
+
+const sh = async (netns, line) => {
+  const child = start(netns, 'bash', ['-c', line]);
+  await child.ended;
+  return child.output.trim();
+};
+
+const serial = () => sh('hl-view', `openssl s_client -connect ${new URL(baseTls).host} </dev/null 2>/dev/null |
+  openssl x509 -noout -serial`);
+
+async function https() {
+  const stream = 'e2e-tls';
+  const publisher = await publish(await browser('pub'), { stream, codec: 'VP8' });
+  const viewer = await watch(await browser('view'), { stream, base: baseTls, options: { ignoreHTTPSErrors: true } });
+  ok(await viewer.evaluate(() => globalThis.isSecureContext && location.protocol === 'https:'),
+    'https: the page plays over HTTPS, in a secure context');
+  const bees = start('hl-view', process.env.HL_BEES,
+    ['whep', `${baseTls}/whep/${stream}`, '--sessions', '3', '--duration', '3', '--insecure', '--json']);
+  await bees.ended;
+  const result = JSON.parse(bees.output.trim().split('\n').at(-1) || '{}');
+  ok(result.connected === 3 && result.packets > 0, 'https: WHEP over TLS serves three more viewers',
+    `${result.connected} connected, ${result.packets} packets`);
+
+  const before = await serial();
+  await sh('hl-node', 'make_certificate');
+  await until('the renewed certificate is taken up', 10000, async () => (await serial()) !== before);
+  ok(before.startsWith('serial='), 'https: a renewed certificate is served without a restart');
+  const { viewers: [{ fps }] } = await measureQuietly([viewer], { seconds: 3 });
+  ok(fps > 0.8 * RATE, 'https: who watched meanwhile goes on watching', `${fps.toFixed(1)} fps`);
+  ok(viewer.faults.length === 0, 'https: the page raises no error', viewer.faults.join('; '));
+  const publishing = await open(await browser('view'), `${baseTls}/publish`, { ignoreHTTPSErrors: true });
+  await publishing.waitForFunction(() => globalThis.hitless);
+  ok(publishing.faults.length === 0 && !await publishing.isDisabled('#go'), 'https: the page that publishes is ready',
+    publishing.faults.join('; '));
+  await closeAll([publishing, viewer, publisher]);
+}
+
 // --- a viewer that is no browser ------------------------------------------------------------------
 
 async function gstViewer(codec, publisher) {
@@ -228,10 +285,12 @@ const SCENARIOS = {
     await fromWhipClient('VP8');
     await fromWhipClient('H264');
   },
+  passive: fromPassive,
   gst: async () => {
     await gstViewer('VP8', browserPublisher);
     await gstViewer('H264', whipPublisher);
   },
+  tls: https,
   hostile,
 };
 

@@ -21,8 +21,8 @@ export async function publish(browser, { stream, codec, source = 'test', base = 
 }
 
 /** Opens the page that watches and waits for its first picture. */
-export async function watch(browser, { stream, base = base4 }) {
-  const context = await browser.newContext({ viewport: { width: 640, height: 480 } });
+export async function watch(browser, { stream, base = base4, options = {} }) {
+  const context = await browser.newContext({ viewport: { width: 640, height: 480 }, ...options });
   const page = await open(context, `${base}/?stream=${stream}`);
   try {
     await page.waitForFunction(() => globalThis.hitless?.view.first > 0, null, { timeout: 40000 });

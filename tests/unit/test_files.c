@@ -61,6 +61,18 @@ static void test_pages(void **state)
     }
 }
 
+// Browsers take Cross-Origin-Opener-Policy over HTTPS only; of the page that has the camera.
+static void test_isolation_needs_https(void **state)
+{
+    char *plain = t.config->http.external_url, https[] = "https://live.example";
+    assert_null(exchange_header(get("/publish", ""), "Cross-Origin-Opener-Policy"));
+    t.config->http.external_url = https;
+    assert_string_equal(exchange_header(get("/publish", ""), "Cross-Origin-Opener-Policy"),
+                        "same-origin");
+    assert_null(exchange_header(get("/", ""), "Cross-Origin-Opener-Policy"));
+    t.config->http.external_url = plain;
+}
+
 static void test_every_file_is_served_as_it_is(void **state)
 {
     int count = 0;
@@ -110,6 +122,7 @@ int main(void)
     log_level(LEVEL_ERROR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pages),
+        cmocka_unit_test(test_isolation_needs_https),
         cmocka_unit_test(test_every_file_is_served_as_it_is),
         cmocka_unit_test(test_what_is_not_there),
         cmocka_unit_test(test_pages_obey_their_policy),
