@@ -271,6 +271,10 @@ int replicate_hand_over(struct replicate *r, unsigned group)
 
 static int check_handing(const struct replicate *r, char *why, size_t why_size)
 {
+    if (r == NULL) {
+        snprintf(why, why_size, "no partner is configured");
+        return -ENOENT;
+    }
     if (!replink_up(r->link)) {
         snprintf(why, why_size, "the partner is not connected: %s", replink_why(r->link));
         return -ENOTCONN;
@@ -280,10 +284,6 @@ static int check_handing(const struct replicate *r, char *why, size_t why_size)
 
 int replicate_drain(struct replicate *r, char *why, size_t why_size)
 {
-    if (r == NULL) {
-        snprintf(why, why_size, "no partner is configured");
-        return -ENOENT;
-    }
     int rc = check_handing(r, why, why_size);
     if (rc != 0)
         return rc;
@@ -297,10 +297,6 @@ int replicate_drain(struct replicate *r, char *why, size_t why_size)
 // Every group goes to where its sessions were first.
 int replicate_failback(struct replicate *r, char *why, size_t why_size)
 {
-    if (r == NULL) {
-        snprintf(why, why_size, "no partner is configured");
-        return -ENOENT;
-    }
     int rc = check_handing(r, why, why_size);
     if (rc != 0)
         return rc;

@@ -145,20 +145,6 @@ keys_of(const struct session *s, const struct session_record *record, struct msg
     return out;
 }
 
-static bool join(struct session *s, struct stream *stream)
-{
-    if (s->role == ROLE_PUBLISH) {
-        if (!stream_rejoin(stream, s, s->worker))
-            return false;
-    } else {
-        stream_view(s->set->streams, stream, s->worker);
-        LIST_INSERT_HEAD(&stream->viewers, s, viewer);
-    }
-    s->stream = stream;
-    s->open.stream = stream->id;
-    return true;
-}
-
 static int add(struct replicate *r, const struct session_record *record, uint8_t group)
 {
     struct sessions *set = r->set;
@@ -176,7 +162,7 @@ static int add(struct replicate *r, const struct session_record *record, uint8_t
     s->open = record->open;
     s->open.head.id = id;
     s->open.group = group;
-    if (!join(s, stream)) {
+    if (!session_rejoin(s, stream)) {
         session_retire(s);
         session_destroy(s);
         return -EBUSY;

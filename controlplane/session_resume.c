@@ -57,7 +57,7 @@ void session_save_free(const struct session *s)
 
 // ---- out of the journal
 
-static bool join_again(struct session *s, struct stream *stream)
+bool session_rejoin(struct session *s, struct stream *stream)
 {
     if (s->role == ROLE_PUBLISH) {
         if (!stream_rejoin(stream, s, s->worker))
@@ -67,6 +67,7 @@ static bool join_again(struct session *s, struct stream *stream)
         LIST_INSERT_HEAD(&stream->viewers, s, viewer);
     }
     s->stream = stream;
+    s->open.stream = stream->id;
     return true;
 }
 
@@ -101,7 +102,7 @@ static int restore_session(struct sessions *set, const struct session_record *r)
     memcpy(s->etag, r->etag, sizeof(s->etag));
     memcpy(s->client, r->client, sizeof(s->client));
     int rc = slots_reserve(set->slots, r->worker, r->id);
-    if (rc == 0 && !join_again(s, stream)) {
+    if (rc == 0 && !session_rejoin(s, stream)) {
         slots_give(set->slots, r->worker, r->id);
         rc = -ENOENT;
     }

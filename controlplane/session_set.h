@@ -133,6 +133,8 @@ void sessions_sweep(struct sessions *set);
 void session_save(struct session *session, const struct msg_session_keys *keys);
 void session_save_closing(const struct session *session);
 void session_save_free(const struct session *session);
+// Enters a session of a predecessor or the partner into its stream; false: it cannot be.
+bool session_rejoin(struct session *session, struct stream *stream);
 // Knows again what the journal holds. The set is new.
 void sessions_resume(struct sessions *set);
 // About once a second: has the dataplane forget what is none of ours, and ends sessions whose
