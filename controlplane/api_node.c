@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <uv.h>
 
 #define WORKER_STALLED_NS 100000000ull // workers store their progress every 10 ms
 #define STALL_MS 500                   // of a worker, for kill-test
@@ -218,11 +217,7 @@ int api_failback(struct api *api, char *why, size_t why_size)
 static int end_dataplane(struct api *api, int number)
 {
     uint32_t pid = channel_peer_pid(api->channel);
-    uint64_t epoch;
-    bool ready;
-    enum channel_peer peer = channel_peer(api->channel, uv_hrtime(), &epoch, &ready);
-    // The pid of a dead one may be somebody else's by now.
-    if (pid == 0 || (peer != PEER_ALIVE && peer != PEER_STALLED))
+    if (pid == 0)
         return -ESRCH;
     return kill((pid_t)pid, number) < 0 ? -errno : 0;
 }

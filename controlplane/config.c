@@ -274,7 +274,6 @@ void config_to_abi(const struct config *config, struct abi_config *abi)
         .crypto = config->dataplane.crypto,
         .hugepages = config->dataplane.hugepages,
         .main_core = config->dataplane.main_core,
-        .nice = config->dataplane.nice,
         .port_kind = config->port.kind,
         .vlan = config->port.vlan,
         .mtu = config->port.mtu,
@@ -293,14 +292,15 @@ void config_to_abi(const struct config *config, struct abi_config *abi)
         .kill_test = config->operator.kill_test,
     };
     abi->bfd = *config->protection.partner.name != 0;
-    if (config->protection.takeover_address && abi->bfd) {
-        abi->take4 = config->parsed.partner.media4;
-        abi->take6 = config->parsed.partner.media6;
-    }
     if (config->port.own_l3 == OWN_L3_AUTO)
         abi->own_l3 = !kernel_holds_address(config);
     else
         abi->own_l3 = config->port.own_l3 == OWN_L3_TRUE;
+    // An address that a kernel holds is answered for by that kernel, whoever serves its sessions.
+    if (config->protection.takeover_address && abi->bfd && abi->own_l3) {
+        abi->take4 = config->parsed.partner.media4;
+        abi->take6 = config->parsed.partner.media6;
+    }
     snprintf(abi->node, sizeof(abi->node), "%s", config->node);
     snprintf(abi->device, sizeof(abi->device), "%s", config->port.device);
     memcpy(abi->mac, config->parsed.mac, sizeof(abi->mac));

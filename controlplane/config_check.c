@@ -334,6 +334,10 @@ static void check_protection(struct config_source *source, const struct config *
         config_problem(source, "protection.partner.name", "is this node itself");
     if (!config->parsed.partner.media4.family && !config->parsed.partner.media6.family)
         config_problem(source, "protection.partner.media4", "neither media4 nor media6 is given");
+    if (config->protection.takeover_address && config->port.own_l3 == OWN_L3_FALSE)
+        config_problem(source, "protection.takeover_address",
+                       "is not possible with port.own_l3 false: the kernel goes on answering for "
+                       "its address; set one of the two");
     check_partner_media(source, config, 4, &config->parsed.partner.media4, &config->parsed.media4,
                         config->parsed.prefix4);
     check_partner_media(source, config, 6, &config->parsed.partner.media6, &config->parsed.media6,

@@ -2,6 +2,7 @@
 //
 // Nothing waits in memory but marks: a session that changed stands in a queue once, and its record
 // is read from the journal when its turn comes. So a slow partner costs time, never memory.
+#include "log.h"
 #include "replicate_private.h"
 #include "secret.h"
 #include <errno.h>
@@ -259,7 +260,10 @@ static void confirm_numbers(struct replicate *r, struct session *s)
     struct msg_session_adopt m = {
         .head = {.type = MSG_SESSION_ADOPT, .length = sizeof(m), .id = s->id},
         .numbers = s->replica.sent};
-    if (s->role == ROLE_PLAY && s->replica.sent.numbered != 0 && group_held(r, s->open.group - 1u))
+    const struct held_group *group = &r->group[s->open.group - 1u];
+    // One that serves the session, too, takes no numbers from us.
+    if (s->role == ROLE_PLAY && s->replica.sent.numbered != 0 && group->role == GROUP_ACTIVE &&
+        group->claim == 0)
         session_send(r->set, 1 + s->worker, &m);
 }
 
@@ -511,6 +515,10 @@ int replicate_new(struct replicate **out, uv_loop_t *loop, const struct config *
     if (rc == 0)
         rc = uv_timer_start(r->tick, on_tick, REPLICATE_TICK_MS, REPLICATE_TICK_MS);
     sessions->replicate = r;
+    if (config->protection.takeover_address && !sessions->abi->take4.family &&
+        !sessions->abi->take6.family)
+        log_warning("the kernel holds our media address (port.own_l3), so neither node can take "
+                    "over the other's: only clients that know both go on");
     for (unsigned g = 0; rc == 0 && g < 2; g++)
         if (!group_held(r, g)) // what a predecessor of ours may have held
             import_left(r, g);

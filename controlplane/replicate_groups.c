@@ -12,7 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BFD_UNKNOWN 4           // the dataplane has not said yet
+// As on the channel (RFC 5880 4.1), and one more: the dataplane has not said yet.
+enum { BFD_DOWN = 1, BFD_INIT, BFD_UP, BFD_UNKNOWN };
 #define STATE_MAGIC 0x68746772u // "htgr"
 
 // RUNTIME_DIR/groups: what a restarted control plane goes on from.
@@ -74,16 +75,24 @@ static void to_workers(struct replicate *r, const void *message)
         session_send(r->set, 1 + w, message);
 }
 
+// The media addresses go with their sessions. (config_to_abi says when; where the kernel holds them
+// they cannot.)
+static bool takes_address(const struct replicate *r)
+{
+    return r->set->abi->take4.family != 0 || r->set->abi->take6.family != 0;
+}
+
 void groups_tell_dataplane(struct replicate *r)
 {
     for (unsigned g = 0; g < 2; g++) {
         struct msg_group m = {.head = {.type = MSG_GROUP, .length = sizeof(m), .id = g + 1},
                               .term = r->group[g].term,
                               .role = r->group[g].role,
-                              .takeover = g == 1};
-        if (g == 1 && r->config->protection.takeover_address) {
-            m.take4 = r->config->parsed.partner.media4;
-            m.take6 = r->config->parsed.partner.media6;
+                              .takeover = 1,
+                              .home = g == 0};
+        if (takes_address(r)) {
+            m.take4 = g == 0 ? r->set->abi->media4 : r->set->abi->take4;
+            m.take6 = g == 0 ? r->set->abi->media6 : r->set->abi->take6;
         }
         to_workers(r, &m);
     }
@@ -110,13 +119,30 @@ void peer_tell_dataplane(struct replicate *r)
     dtls_wipe(&m, sizeof(m));
 }
 
+// Without a connection the dataplanes can still watch each other. The trunk gets keys that nobody
+// else has, so nothing passes until a round of both.
+static void watch_alone(struct replicate *r)
+{
+    if (secret_random(r->keys[0].key, sizeof(r->keys[0].key)) != 0 ||
+        secret_random(r->keys[1].key, sizeof(r->keys[1].key)) != 0)
+        return;
+    if (r->partner_workers == 0)
+        r->partner_workers = r->config->protection.partner.workers != 0
+                                 ? r->config->protection.partner.workers
+                                 : r->set->abi->workers;
+    peer_tell_dataplane(r);
+}
+
 void replicate_dataplane(struct replicate *r)
 {
     if (r == NULL)
         return;
     r->robbed = false;
     groups_tell_dataplane(r);
-    keys_begin(r); // PEER follows with the round's keys
+    if (replink_up(r->link))
+        keys_begin(r); // PEER follows with the round's keys
+    else
+        watch_alone(r);
 }
 
 // ---- trunk keys: the leader begins a round, the other answers and installs, the leader installs
@@ -178,6 +204,7 @@ static void become(struct replicate *r, unsigned group, uint8_t role, uint32_t t
         return;
     g->role = role;
     g->term = term;
+    g->claim = 0;
     g->handing = false;
     save(r);
     groups_tell_dataplane(r);
@@ -198,6 +225,19 @@ void groups_hello(const struct replicate *r, struct wire_hello *hello)
             .owner = (uint8_t)g, .term = r->group[g].term, .role = r->group[g].role};
 }
 
+static bool link_up(const struct replicate *r)
+{
+    return __atomic_load_n(&channel_port_stats(r->set->channel)->link_up, __ATOMIC_RELAXED) != 0;
+}
+
+// The partner took a group that we serve because it cannot see us: the path between us is cut, but
+// not the one over which it told us. While our own link is up both go on, with the same bytes,
+// until the path heals: who stops now may be the only one whom some clients reach.
+static bool is_cut(const struct replicate *r)
+{
+    return (r->bfd_state == BFD_DOWN || r->bfd_state == BFD_INIT) && link_up(r);
+}
+
 // What both nodes make of their two views, each for itself.
 static void resolve(struct replicate *r, unsigned group, const struct wire_group *theirs)
 {
@@ -205,12 +245,17 @@ static void resolve(struct replicate *r, unsigned group, const struct wire_group
     bool owner = group == 0, mine = ours->role == GROUP_ACTIVE;
     bool its = theirs->role == GROUP_ACTIVE, we_hold;
     uint32_t term = ours->term > theirs->term ? ours->term : theirs->term;
+    if (mine && its && theirs->term > ours->term && is_cut(r)) {
+        ours->claim = theirs->term;
+        return;
+    }
     if (mine && its) {
         we_hold = ours->term != theirs->term ? ours->term > theirs->term : owner;
         r->counts.conflicts++;
+        r->robbed |= owner && !we_hold;
     } else if (!mine && !its) {
         we_hold = owner;
-        term++;
+        term = msg_next_term(term, true);
     } else {
         we_hold = mine;
     }
@@ -222,6 +267,8 @@ void groups_up(struct replicate *r, const struct wire_hello *hello)
     r->contact = true;
     for (unsigned g = 0; g < 2; g++) {
         resolve(r, g, &hello->group[g == 0 ? WIRE_YOURS : WIRE_MINE]);
+        if (r->group[g].claim)
+            tell_role(r, g, 0);
         r->partner_synced[g] = false;
         import_begin(r, g);
         if (!group_held(r, g))
@@ -231,8 +278,10 @@ void groups_up(struct replicate *r, const struct wire_hello *hello)
 
 void groups_down(struct replicate *r)
 {
-    for (unsigned g = 0; g < 2; g++)
+    for (unsigned g = 0; g < 2; g++) {
         r->group[g].syncing = r->group[g].handing = r->sync_owed[g] = false;
+        r->group[g].claim = 0; // HELLO will say it again
+    }
     r->robbed = false;
 }
 
@@ -247,8 +296,15 @@ int groups_frame(struct replicate *r, const struct wire_group *m, char *why, siz
     } else if (m->wish == GROUP_STANDBY && held) {
         return replicate_hand_over(r, group);
     } else if (m->role == GROUP_ACTIVE && held && (newer || (m->term == g->term && group == 1))) {
-        r->robbed |= group == 0 && !g->handing;
+        if (!g->handing && is_cut(r)) {
+            g->claim = m->term;
+            tell_role(r, group, 0); // it must know that neither has the other's word for numbers
+            return 0;
+        }
+        r->robbed |= group == 0 && !g->handing && link_up(r);
         become(r, group, GROUP_STANDBY, m->term, "the partner serves it");
+    } else if (m->role == GROUP_ACTIVE && held && m->term < g->term && m->wish == 0) {
+        g->claim = g->term;
     } else if (m->role == GROUP_ACTIVE && !held && newer) {
         become(r, group, GROUP_STANDBY, m->term, "the partner serves it");
     }
@@ -261,7 +317,7 @@ int replicate_hand_over(struct replicate *r, unsigned group)
 {
     struct held_group *g = &r->group[group];
     struct wire_group m = {.head = {.type = WIRE_GROUP, .length = sizeof(m)},
-                           .term = g->term + 1,
+                           .term = msg_next_term(g->term, group == 1),
                            .owner = group == 0 ? WIRE_MINE : WIRE_YOURS,
                            .role = GROUP_ACTIVE,
                            .wish = GROUP_ACTIVE};
@@ -325,6 +381,9 @@ void replicate_message(struct replicate *r, const struct msg_head *head)
         if (m->detect_ns != 0)
             r->detect_ns = m->detect_ns;
         log_info("partner %s: BFD is %s", r->config->protection.partner.name, states[m->state & 3]);
+        // Both served a group while the path was cut: begin anew, agree on one, and tell all.
+        if (m->state == BFD_UP && (r->group[0].claim || r->group[1].claim))
+            replink_drop(r->link, "the path has healed");
     } else if (head->type == MSG_GROUP_STATE && (head->id == 1 || head->id == 2)) {
         const struct msg_group_state *m = (const void *)head;
         unsigned group = (unsigned)head->id - 1;
@@ -343,7 +402,7 @@ void replicate_message(struct replicate *r, const struct msg_head *head)
 // without loss, so nobody needs to decide it.
 static void ask_back(struct replicate *r, uint64_t now)
 {
-    if (!r->robbed || r->bfd_state != 3 || now - r->bfd_since_ms < REPLICATE_CALM_MS)
+    if (!r->robbed || r->bfd_state != BFD_UP || now - r->bfd_since_ms < REPLICATE_CALM_MS)
         return;
     r->robbed = false;
     r->counts.false_alarms++;
@@ -353,8 +412,8 @@ static void ask_back(struct replicate *r, uint64_t now)
 
 static void give_back(struct replicate *r, uint64_t now)
 {
-    bool sound = replink_up(r->link) && now - r->up_ms >= REPLICATE_AUTO_MS && r->bfd_state == 3 &&
-                 !r->group[1].syncing && !r->group[1].handing;
+    bool sound = replink_up(r->link) && now - r->up_ms >= REPLICATE_AUTO_MS &&
+                 r->bfd_state == BFD_UP && !r->group[1].syncing && !r->group[1].handing;
     if (r->config->protection.failback == FAILBACK_AUTO && sound && group_held(r, 1))
         replicate_hand_over(r, 1);
 }
@@ -365,7 +424,7 @@ void groups_tick(struct replicate *r, uint64_t now)
         r->contact = true;
         log_warning("partner %s is not there (%s): serving without it",
                     r->config->protection.partner.name, replink_why(r->link));
-        become(r, 0, GROUP_ACTIVE, r->group[0].term + 1, "nobody else does");
+        become(r, 0, GROUP_ACTIVE, msg_next_term(r->group[0].term, true), "nobody else does");
     }
     for (unsigned g = 0; g < 2; g++)
         if (r->group[g].handing && group_held(r, g) && replink_up(r->link))
@@ -396,7 +455,7 @@ const char *replicate_refusal(const struct replicate *r)
         return "this node has just started and awaits its partner's word";
     if (r->drained)
         return "this node is being drained";
-    if (!group_held(r, 0) && r->config->protection.takeover_address)
+    if (!group_held(r, 0) && takes_address(r))
         return "the partner has this node's address now"; // what comes to it goes there
     if (r->config->protection.strict && r->config->protection.protect == PROTECT_SYNC &&
         (!replink_up(r->link) || !group_held(r, 0)))
@@ -432,11 +491,11 @@ json_t *replicate_peers(struct replicate *r)
     uint64_t lag = r->sent - r->acked, now = uv_now(r->loop);
     json_array_append_new(
         list,
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "peer",
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "peer",
                   r->config->protection.partner.name, "kind", "partner", "state",
                   replink_up(r->link) ? "connected" : "away", "reason", replink_why(r->link), "bfd",
-                  state_name(r->bfd_state), "detect_ms", (json_int_t)(r->detect_ns / 1000000),
-                  "lag", (json_int_t)lag, "lag_ms", (json_int_t)(lag > 0 ? now - r->unacked_ms : 0),
+                  state_name(r->bfd_state), "detect_ms", (double)r->detect_ns / 1e6, "lag",
+                  (json_int_t)lag, "lag_ms", (json_int_t)(lag > 0 ? now - r->unacked_ms : 0),
                   "connections", (json_int_t)replink_counts(r->link)->connections, "refused",
                   (json_int_t)replink_counts(r->link)->refused, "imported",
                   (json_int_t)r->counts.imported, "import_refused", (json_int_t)r->counts.refused,
@@ -456,12 +515,12 @@ json_t *replicate_groups(struct replicate *r)
             sessions += s->open.group == g + 1;
         }
         json_array_append_new(
-            list, json_pack("{s:I, s:s, s:s, s:I, s:I, s:b, s:b, s:I}", "group", (json_int_t)g + 1,
-                            "home", g == 0 ? r->config->node : r->config->protection.partner.name,
-                            "role", group_held(r, g) ? "active" : "standby", "term",
-                            (json_int_t)r->group[g].term, "sessions", sessions, "syncing",
-                            r->group[g].syncing, "handing", r->group[g].handing, "switch_us",
-                            (json_int_t)(r->group[g].switch_ns / 1000)));
+            list,
+            json_pack("{s:I, s:s, s:s, s:I, s:I, s:b, s:b, s:f}", "group", (json_int_t)g + 1,
+                      "home", g == 0 ? r->config->node : r->config->protection.partner.name, "role",
+                      group_held(r, g) ? "active" : "standby", "term", (json_int_t)r->group[g].term,
+                      "sessions", sessions, "syncing", r->group[g].syncing, "handing",
+                      r->group[g].handing, "switch_us", (double)r->group[g].switch_ns / 1e3));
     }
     return list;
 }

@@ -20,6 +20,7 @@
 // One group as this node sees it.
 struct held_group {
     uint32_t term;
+    uint32_t claim;     // not 0: the partner serves it, too, because we cannot see each other
     uint8_t role;       // enum group_role
     bool syncing;       // we hold it, and are telling everything
     bool handing;       // the partner was asked to take it

@@ -6,9 +6,12 @@
 #define KEEP_ALIVE_NS 4000000000 // browsers forget a pair after 30 s; measured: 5 s is enough
 #define ANNOUNCEMENTS 3          // of an address taken over
 #define ANNOUNCEMENT_NS 100000000
+#ifndef RTX_LEASE       // a test makes them small, to come to their ends
 #define RTX_LEASE 4096u // RTX numbers that are asked for at a time
 #define RTX_MARGIN 1024u
 #define RTX_RESERVE 8192u // steps over it stay far below 2^15, or receivers lose the rollover count
+#endif
+#define BACKLOG_BURSTS 64 // as much as a port's ring holds may have come before a partner's silence
 #define BFD_SOURCE_PORT 49152 // RFC 5881 section 4
 #define BROADCAST UINT64_C(0xffffffffffff)
 
@@ -47,10 +50,28 @@ static bool has_addresses(const struct msg_group *config)
     return config->take4.family || config->take6.family;
 }
 
+// The home's addresses go with its group: whoever serves it says on the link that they are here.
+static void set_addresses(struct dataplane *dp, struct group *group, bool active)
+{
+    const struct msg_group *config = &group->config;
+    uint32_t bit = 1u << config->head.id;
+    bool ours = active && has_addresses(config);
+    group->announcements = ours ? ANNOUNCEMENTS : 0;
+    group->announced_ns = 0;
+    if (ours && !config->home)
+        atomic_fetch_or(&dp->taken, bit);
+    else
+        atomic_fetch_and(&dp->taken, ~bit);
+    if (config->home)
+        atomic_store(&dp->given, has_addresses(config) && !active);
+}
+
 void failover_group(struct worker *worker, const struct msg_group *message)
 {
     uint8_t number = (uint8_t)message->head.id;
     struct dataplane *dp = worker->dp;
+    worker->told_term[number] = message->term;
+    worker->told_active[number] = message->role == GROUP_ACTIVE;
     if (worker->id != 0)
         return;
     struct group *group = &worker->groups[number];
@@ -58,15 +79,8 @@ void failover_group(struct worker *worker, const struct msg_group *message)
     if (message->term < atomic_load_explicit(&dp->term[number], memory_order_relaxed))
         return;
     bool active = message->role == GROUP_ACTIVE;
-    bool home = !has_addresses(message); // our own addresses need no taking
     group->config = *message;
-    group->announcements = active ? ANNOUNCEMENTS : 0;
-    if (active && !home)
-        atomic_fetch_or(&dp->taken, 1u << number);
-    else
-        atomic_fetch_and(&dp->taken, ~(1u << number));
-    if (home)
-        atomic_store(&dp->given, !active);
+    set_addresses(dp, group, active);
     set_active(dp, number, message->term, active, worker->now_ns);
 }
 
@@ -79,16 +93,12 @@ static void take_over(struct worker *worker, uint8_t peer)
         if (!group->config.takeover || group->config.peer != peer ||
             (atomic_load(&dp->active_groups) >> g & 1))
             continue;
-        uint64_t start = rte_rdtsc();
-        uint32_t term = atomic_load(&dp->term[g]) + 1;
+        uint64_t start = rte_rdtsc_precise();
+        uint32_t term = msg_next_term(atomic_load(&dp->term[g]), group->config.home);
         atomic_store_explicit(&dp->seized[g], term, memory_order_relaxed);
         set_active(dp, g, term, true, worker->now_ns);
-        if (has_addresses(&group->config)) {
-            atomic_fetch_or(&dp->taken, 1u << g);
-            group->announcements = ANNOUNCEMENTS;
-            group->announced_ns = 0;
-        }
-        uint64_t cycles = rte_rdtsc() - start;
+        set_addresses(dp, group, true);
+        uint64_t cycles = rte_rdtsc_precise() - start;
         struct msg_group_state message = {
             .head = {.type = MSG_GROUP_STATE, .length = sizeof(message), .id = g},
             .term = term,
@@ -227,22 +237,40 @@ static void send_bfd(struct worker *worker, uint8_t number)
     memcpy(buffer + t.length, packet, size);
     frame_write(&t, buffer, size, FRAME_OFFLOAD_NONE);
     send_frame(worker, buffer, t.length + size);
+    worker_flush(worker); // a turn may be long, and the partner waits for this one
 }
 
-static void watch_turn(struct worker *worker, uint8_t number)
+// Whether a partner that BFD says is down is to be replaced. One that goes down on purpose hands
+// over in another way; one that only lost sight of us lives; and without a link it is us who are
+// away.
+static bool is_lost(struct worker *worker, const struct bfd *bfd)
+{
+    return bfd->remote_state != BFD_ADMIN_DOWN && bfd->diag == BFD_DIAG_EXPIRED &&
+           port_link_up(&worker->dp->port);
+}
+
+static void judge(struct worker *worker, uint8_t number)
 {
     struct watch *watch = &worker->watches[number];
     uint64_t heard = watch->bfd.heard_ns;
     bfd_expire(&watch->bfd, worker->now_ns);
-    if (watch->bfd.state != watch->told) {
-        bool down = watch->told == BFD_UP;
-        // A partner that goes down on purpose hands over in another way.
-        if (down && watch->bfd.remote_state != BFD_ADMIN_DOWN)
-            take_over(worker, number);
-        watch->told = watch->bfd.state;
-        tell_peer(worker, number, down ? worker->now_ns - heard : 0);
-    }
-    send_bfd(worker, number);
+    if (watch->bfd.state == watch->told)
+        return;
+    bool down = watch->told == BFD_UP;
+    if (down && is_lost(worker, &watch->bfd))
+        take_over(worker, number);
+    watch->told = watch->bfd.state;
+    tell_peer(worker, number, down ? worker->now_ns - heard : 0);
+}
+
+void failover_judge(struct worker *worker, bool drained)
+{
+    worker->undrained = drained ? 0 : worker->undrained + 1;
+    if (worker->id != 0 || (worker->undrained && worker->undrained < BACKLOG_BURSTS))
+        return;
+    for (uint8_t p = 0; p < MSG_PEERS; p++)
+        if (worker->watches[p].present)
+            judge(worker, p);
 }
 
 // Makes the neighbourhood send to us what it sent to the partner.
@@ -255,12 +283,9 @@ static void announce(struct worker *worker, struct group *group)
     group->announced_ns = worker->now_ns;
     group->announcements--;
     for (int i = 0; i < 2; i++) {
-        // Home again: our own addresses, which the partner had taken.
-        const struct abi_addr *own = has_addresses(&group->config) ? addresses[i]
-                                     : i == 0                      ? &worker->dp->config->media4
-                                                                   : &worker->dp->config->media6;
-        size_t length =
-            own->family ? neigh_build_announcement(&worker->self, own, frame, sizeof(frame)) : 0;
+        size_t length = addresses[i]->family ? neigh_build_announcement(&worker->self, addresses[i],
+                                                                        frame, sizeof(frame))
+                                             : 0;
         if (length)
             send_frame(worker, frame, length);
     }
@@ -275,7 +300,7 @@ void failover_turn(struct worker *worker)
     ask_neighbors(worker);
     for (uint8_t p = 0; p < MSG_PEERS; p++)
         if (worker->watches[p].present)
-            watch_turn(worker, p);
+            send_bfd(worker, p);
     for (uint8_t g = 1; g < MSG_GROUPS; g++)
         if (worker->groups[g].announcements)
             announce(worker, &worker->groups[g]);
@@ -284,20 +309,20 @@ void failover_turn(struct worker *worker)
 void failover_enter_term(struct worker *worker, struct session *session)
 {
     struct sender *sender = tables_sender(&worker->tables, session);
-    struct dataplane *dp = worker->dp;
-    uint32_t term = atomic_load_explicit(&dp->term[sender->group], memory_order_relaxed);
+    uint32_t term = atomic_load_explicit(&worker->dp->term[sender->group], memory_order_relaxed);
     if (sender->group == 0 || session->term == term)
         return;
+    // Home again: the partner may have used its reserve and not told.
+    bool back = session->term && !(term & 1);
     session->term = term;
-    // Home again because the partner died: it may have used its reserve and not told.
-    bool seized = atomic_load_explicit(&dp->seized[sender->group], memory_order_relaxed) == term;
-    bool home = !(term & 1);
     for (int t = 0; t < session->tracks; t++) {
-        uint64_t start = session->rtx_limit[t] + (home && seized ? RTX_RESERVE : 0);
-        if (session->rtx_limit[t] && sender->sub[t].rtx_index < start)
-            sender->sub[t].rtx_index = start;
-        if (session->rtx_limit[t] < start)
-            session->rtx_limit[t] = session->rtx_asked[t] = start;
+        uint64_t *limit = &session->rtx_limit[t], *asked = &session->rtx_asked[t];
+        uint64_t known = *limit > *asked ? *limit : *asked;
+        if (!known)
+            continue;
+        *limit = *asked = known + (back ? RTX_LEASE + RTX_RESERVE : 0);
+        if (sender->sub[t].rtx_index < *limit)
+            sender->sub[t].rtx_index = *limit;
     }
 }
 
@@ -373,9 +398,12 @@ bool failover_lease_rtx(struct worker *worker, struct session *session, uint8_t 
         atomic_load_explicit(&worker->dp->seized[sender->group], memory_order_relaxed);
     bool partner = session->term & 1;
     // With nobody to confirm a lease, a partner may use the reserve behind the last limit that it
-    // knows, once in a term: the home node never goes there without its partner's word.
+    // knows and the one lease that may have been on its way, once in a term: the home node never
+    // goes there without its partner's word.
     if (partner && seized == session->term && session->reserved[track] != session->term && *limit) {
         session->reserved[track] = session->term;
+        next += RTX_LEASE;
+        sender->sub[track].rtx_index = next;
         *limit = *asked = next + RTX_RESERVE;
         failover_tell_numbers(worker, session);
     } else if (next + RTX_MARGIN >= *limit && *asked <= *limit) {
@@ -385,29 +413,41 @@ bool failover_lease_rtx(struct worker *worker, struct session *session, uint8_t 
     return next < *limit;
 }
 
+// Whether the group is ours as far as this worker's lane has come: worker 0 may not have read as
+// far yet, or failure detection may be further.
+static bool is_ours(const struct worker *worker, uint8_t group)
+{
+    const struct dataplane *dp = worker->dp;
+    bool later = atomic_load(&dp->term[group]) > worker->told_term[group];
+    return group == 0 ||
+           (later ? atomic_load(&dp->active_groups) >> group & 1 : worker->told_active[group]);
+}
+
 void failover_adopt(struct worker *worker, const struct msg_session_adopt *message)
 {
     struct session *session = tables_session(&worker->tables, message->head.id);
     if (!session)
         return;
     struct sender *sender = tables_sender(&worker->tables, session);
-    bool home = failover_active(worker, sender->group);
+    bool active = is_ours(worker, sender->group);
     for (int t = 0; t < session->tracks; t++) {
         struct sub *sub = &sender->sub[t];
-        // At home this confirms that the partner knows the limit; at the partner it is the limit.
-        if (message->numbers.rtx_limit[t] > session->rtx_limit[t]) {
-            session->rtx_limit[t] = message->numbers.rtx_limit[t];
-            if (!home)
-                sub->rtx_index = session->rtx_limit[t];
+        // To who serves this confirms that the other knows the limit that was asked for (another
+        // limit is of one that serves, too, and cannot see us); to the other it is the limit.
+        uint64_t limit = message->numbers.rtx_limit[t];
+        if (limit > session->rtx_limit[t] && (!active || limit == session->rtx_asked[t])) {
+            session->rtx_limit[t] = limit;
+            if (!active)
+                sub->rtx_index = limit;
         }
-        if (home || !(message->numbers.numbered & 1u << t))
+        if (active || !(message->numbers.numbered & 1u << t))
             continue;
         sub->delta = message->numbers.delta[t];
         sub->numbered = true;
         sub->foreign = false;
         sub->keyed = true;
     }
-    if (home || !message->remote.family)
+    if (active || !message->remote.family)
         return;
     struct frame_path path = {
         .vlan = worker->dp->config->vlan, .ttl = 64, .src = message->local, .dst = message->remote};

@@ -14,8 +14,14 @@ void failover_adopt(struct worker *worker, const struct msg_session_adopt *messa
 // A BFD packet (worker 0). `payload` as parse_frame said.
 void failover_bfd(struct worker *worker, const uint8_t *frame, const struct parsed *parsed);
 
-// Every turn: takes the groups' state; on worker 0 also BFD, and the neighbours' questions.
+// Every turn, first: takes the groups' state; on worker 0 also sends BFD, and the neighbours'
+// questions.
 void failover_turn(struct worker *worker);
+
+// Every turn, after what came in: worker 0 decides whether a partner is gone. A worker that had no
+// core for a while finds the partner's packets waiting, so unless all has been taken in (`drained`)
+// nobody is declared dead yet.
+void failover_judge(struct worker *worker, bool drained);
 
 // Whether the session's group is ours to serve; group 0 always is.
 static inline bool failover_active(const struct worker *worker, uint8_t group)

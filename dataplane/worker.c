@@ -577,8 +577,9 @@ bool worker_turn(struct worker *worker)
     if (worker->revoked)
         return false;
     failover_turn(worker);
-    unsigned work = receive(worker);
-    work += take_mail(worker);
+    unsigned received = receive(worker);
+    unsigned work = received + take_mail(worker);
+    failover_judge(worker, received < BURST);
     fanout_resend_queued(worker);
     fan_out_waiting(worker);
     work += catchup_turn(worker);

@@ -125,8 +125,11 @@ struct worker {
     struct peer *peers;     // MSG_PEERS
     uint32_t active_groups; // of this turn; bit 0 always
     struct group groups[MSG_GROUPS];
+    uint32_t told_term[MSG_GROUPS]; // of the last GROUP on this worker's lane
+    bool told_active[MSG_GROUPS];
     struct watch watches[MSG_PEERS];
     uint64_t question_ns;
+    uint32_t undrained; // turns in a row that left packets waiting
 
     uint32_t sweep; // next session slot of the housekeeping
     uint64_t sweep_ns, sweep_round_ns;

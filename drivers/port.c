@@ -161,10 +161,27 @@ void port_close(struct port *port)
     port->ops = NULL;
 }
 
+static void read_link(struct port *port, struct stats_port *stats)
+{
+    struct rte_eth_link link;
+    if (port->ops->link) {
+        port->ops->link(port, stats);
+    } else if (rte_eth_link_get_nowait(port->id, &link) == 0) {
+        stats->link_up = link.link_status;
+        stats->speed_mbps = link.link_speed == RTE_ETH_SPEED_NUM_UNKNOWN ? 0 : link.link_speed;
+    }
+}
+
+bool port_link_up(struct port *port)
+{
+    struct stats_port stats = {.link_up = 1}; // unless known better
+    read_link(port, &stats);
+    return stats.link_up;
+}
+
 void port_stats(struct port *port, struct stats_port *stats)
 {
     struct rte_eth_stats s;
-    struct rte_eth_link link;
     struct rte_eth_dev_info info;
     if (rte_eth_stats_get(port->id, &s) == 0) {
         stats->rx_packets = s.ipackets;
@@ -176,12 +193,7 @@ void port_stats(struct port *port, struct stats_port *stats)
         stats->tx_bytes = s.obytes;
         stats->tx_errors = s.oerrors;
     }
-    if (port->ops->link) {
-        port->ops->link(port, stats);
-    } else if (rte_eth_link_get_nowait(port->id, &link) == 0) {
-        stats->link_up = link.link_status;
-        stats->speed_mbps = link.link_speed == RTE_ETH_SPEED_NUM_UNKNOWN ? 0 : link.link_speed;
-    }
+    read_link(port, stats);
     memcpy(stats->mac, port->mac.addr_bytes, sizeof(stats->mac));
     snprintf(stats->device, sizeof(stats->device), "%s", port->config->device);
     if (rte_eth_dev_info_get(port->id, &info) == 0)

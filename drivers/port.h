@@ -65,6 +65,8 @@ void port_close(struct port *port);
 
 // Copies counters and link state. Main core only.
 void port_stats(struct port *port, struct stats_port *stats);
+// Whether the link is up now. Any thread; may make a few system calls.
+bool port_link_up(struct port *port);
 
 // Puts one line into `why` and returns -error, for the kinds' own use.
 __attribute__((format(printf, 4, 5))) int port_fail(char *why, size_t why_size, int error,

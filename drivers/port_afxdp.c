@@ -215,11 +215,11 @@ static void afxdp_close(struct port *port)
 // The driver always says "up, 10 Gbit/s"; the kernel knows.
 static void afxdp_link(struct port *port, struct stats_port *stats)
 {
-    struct ifreq ifr = {0};
+    struct ethtool_value carrier = {.cmd = ETHTOOL_GLINK}; // at once; IFF_RUNNING may lag by 1 s
+    struct ifreq ifr = {.ifr_data = (void *)&carrier};
     char path[128];
     int speed = 0;
-    stats->link_up = ask(port->config->device, SIOCGIFFLAGS, &ifr) == 0 &&
-                     (ifr.ifr_flags & IFF_UP) && (ifr.ifr_flags & IFF_RUNNING);
+    stats->link_up = ask(port->config->device, SIOCETHTOOL, &ifr) == 0 && carrier.data != 0;
     snprintf(path, sizeof(path), "/sys/class/net/%.15s/speed", port->config->device);
     FILE *file = fopen(path, "re");
     if (file != NULL) {

@@ -182,7 +182,7 @@ static bool check_group(const struct msg_head *head)
     const struct msg_group *m = (const void *)head;
     return head->id < MSG_GROUPS && m->peer < MSG_PEERS &&
            (m->role == GROUP_STANDBY || m->role == GROUP_ACTIVE) && m->takeover <= 1 &&
-           check_no_addr(&m->take4, 4) && check_no_addr(&m->take6, 6);
+           m->home <= 1 && check_no_addr(&m->take4, 4) && check_no_addr(&m->take6, 6);
 }
 
 static bool check_numbers(const struct msg_numbers *numbers)

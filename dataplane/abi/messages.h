@@ -279,15 +279,22 @@ struct msg_peer {
 enum group_role { GROUP_STANDBY = 1, GROUP_ACTIVE };
 
 struct msg_group {
-    struct msg_head head; // id: group number
-    uint32_t term;        // grows with every change of side; own SRTCP and RTX numbers follow it
-    uint8_t peer;         // partner number
-    uint8_t role;         // enum group_role: what this node is to do now
-    uint8_t takeover;     // 1: a standby takes over when BFD says that the partner is down
-    uint8_t pad;
-    struct abi_addr take4, take6; // the partner's media addresses, taken over with its sessions on
-                                  // a shared subnet; family 0: leave them alone
+    struct msg_head head;         // id: group number
+    uint32_t term;                // grows with every change of side, see msg_next_term
+    uint8_t peer;                 // partner number
+    uint8_t role;                 // enum group_role: what this node is to do now
+    uint8_t takeover;             // 1: a standby takes over when BFD says that the partner is down
+    uint8_t home;                 // 1: its sessions were first here, 0: at the partner
+    struct abi_addr take4, take6; // media addresses of the group's home that go to whoever serves
+                                  // it, on a shared subnet; family 0: they stay
 };
+
+// The next term of a group that its home or the other node is to serve: even at home, odd at the
+// partner. Two nodes that decide at once never decide on the same one, and RTX numbers follow it.
+static inline uint32_t msg_next_term(uint32_t term, _Bool home)
+{
+    return home ? (term | 1) + 1 : (term + 1) | 1;
+}
 
 // One viewer's numbers: with them a partner writes the same bytes under the same index.
 struct msg_numbers {

@@ -171,9 +171,9 @@ static void set_group(uint8_t n, uint32_t term, enum group_role role, bool home)
     struct msg_group group = {.head = {.type = MSG_GROUP, .length = sizeof(group), .id = 1},
                               .term = term,
                               .role = (uint8_t)role,
-                              .takeover = !home};
-    if (!home)
-        group.take4 = node[0].config.media4;
+                              .takeover = 1,
+                              .home = home,
+                              .take4 = node[0].config.media4};
     tell(n, &group);
 }
 

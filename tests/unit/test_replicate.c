@@ -300,7 +300,12 @@ static void test_dataplanes_learn_of_each_other(void **state)
     assert_int_equal(last(&a, MSG_GROUP, 2)->group.role, GROUP_STANDBY);
     assert_int_equal(last(&a, MSG_GROUP, 2)->group.takeover, 1);
     assert_int_equal(last(&a, MSG_GROUP, 2)->group.take4.ip[3], 2);
-    assert_int_equal(last(&a, MSG_GROUP, 1)->group.take4.family, 0);
+    assert_int_equal(last(&a, MSG_GROUP, 2)->group.home, 0);
+    assert_int_equal(last(&a, MSG_GROUP, 1)->group.take4.ip[3], 1);
+    assert_int_equal(last(&a, MSG_GROUP, 1)->group.home, 1);
+    // A node that came back takes its own over, too, should the partner die then.
+    assert_int_equal(last(&a, MSG_GROUP, 1)->group.takeover, 1);
+    assert_int_equal(last(&a, MSG_GROUP, 1)->group.term % 2, 0);
 }
 
 static void test_keys_are_fresh_for_a_new_dataplane(void **state)

@@ -1,0 +1,68 @@
+// Two nodes, a and b, that protect one session group whose home is a: both dataplanes in one
+// process on one wire, a model of their control planes, a publisher and a few viewers that know a's
+// address only. Every packet that a node seals is written down: no (key, SSRC, index) may ever
+// stand for two different packets (design.md, invariants). Virtual clock.
+#ifndef HITLESS_PAIR_H
+#define HITLESS_PAIR_H
+
+#include "world.h"
+
+#define PAIR_VIEWERS 3
+#define PAIR_GROUP 1
+#define PAIR_TRUNK 0x7777u
+
+// What one node's control plane knows of the group.
+struct pair_control {
+    uint32_t term;
+    enum group_role role;
+    uint32_t claim;                           // a term in which the other serves it, too
+    struct msg_numbers numbers[PAIR_VIEWERS]; // as last heard
+};
+
+struct pair_viewer {
+    struct client client;
+    unsigned packets, bad, rtx;
+    uint64_t highest;    // index of its video
+    uint8_t last_mac[6]; // of the sender of its last packet
+    uint8_t seen[65536]; // video packets, by sequence number
+};
+
+struct pair {
+    struct world node[2];
+    struct pair_control control[2];
+    bool alive[2];
+    bool media_cut;   // nothing passes between the nodes' ports; clients reach both
+    bool control_cut; // nor between their control planes
+    bool hub;         // the publisher's packets reach both nodes, whoever has the address
+    uint64_t now;
+    struct client publisher;
+    struct pair_viewer viewer[PAIR_VIEWERS];
+    uint64_t published;             // index of the last packet
+    uint32_t round;                 // of trunk keys
+    unsigned duplicates, conflicts; // of what was written down
+    char first[200];                // of the conflicts
+    unsigned publisher_nacks;       // packets that the nodes asked the publisher for
+};
+
+// Starts both nodes, has BFD come up, and joins the clients. 0, or -1.
+int pair_start(struct pair *pair);
+void pair_stop(struct pair *pair);
+
+// Half a millisecond after half a millisecond, without media.
+void pair_pass(struct pair *pair, uint64_t ms);
+// One turn of every living node and of the control planes.
+void pair_turn(struct pair *pair);
+// The next packet of the publisher, and a millisecond.
+void pair_publish(struct pair *pair, bool keyframe);
+// A request of a viewer for one of its packets, to one node or to whoever has the address (-1).
+void pair_nack(struct pair *pair, unsigned viewer, uint16_t seq, int node);
+
+bool pair_serves(const struct pair *pair, int node);
+// The node dies with its table; a `crash` is over at once, else pair_revive ends it.
+void pair_kill(struct pair *pair, int node);
+void pair_crash(struct pair *pair, int node);
+void pair_revive(struct pair *pair, int node);
+// As drain and failback do. False: the control planes cannot agree on it now.
+bool pair_hand_over(struct pair *pair, int to);
+
+#endif
