@@ -346,7 +346,7 @@ void failover_tell_numbers(struct worker *worker, struct session *session)
 // Shows a standby's address to a client: browsers forget a silent pair.
 static void keep_alive(struct worker *worker, struct session *session)
 {
-    const struct msg_ice *ice = &session->ice;
+    const struct session_ice *ice = &session->ice;
     const struct sender *sender = tables_sender(&worker->tables, session);
     // An adopted path is the partner's to keep.
     if (session->adopted || !sender->frame.length ||
@@ -364,10 +364,8 @@ static void keep_alive(struct worker *worker, struct session *session)
                                .tiebreaker = rte_rand()};
     uint64_t random = rte_rand();
     memcpy(check.id, &random, sizeof(random));
-    struct stun_key key;
-    stun_key_init(&key, ice->remote_pwd, ice->remote_pwd_len);
     uint8_t buffer[512];
-    size_t size = stun_write_request(buffer, sizeof(buffer), &check, &key);
+    size_t size = stun_write_request(buffer, sizeof(buffer), &check, &ice->remote);
     if (size)
         worker_send_payload(worker, session, buffer, size);
 }

@@ -7,6 +7,7 @@
 #define RTCP_BUFFER 1200
 #define REPEAT_MIN_MS 10 // a request that comes sooner after the last is the same one
 #define REPEAT_MAX_MS 200
+#define RESENT_MS_BITS 13 // of struct resent
 
 int feedback_send(struct worker *worker, struct session *session, uint8_t *packet, size_t length)
 {
@@ -22,10 +23,10 @@ int feedback_send(struct worker *worker, struct session *session, uint8_t *packe
 }
 
 // The replay state of the packet's sender, or a free one, or NULL if it speaks as too many.
-static struct protect_source *find_source(struct worker *worker, struct session *session,
-                                          uint32_t ssrc)
+static struct protect_rtcp_source *find_source(struct worker *worker, struct session *session,
+                                               uint32_t ssrc)
 {
-    struct protect_source *list = session->rtcp_source;
+    struct protect_rtcp_source *list = session->rtcp_source;
     unsigned count = SESSION_RTCP_SOURCES;
     struct stream *stream = tables_stream(&worker->tables, session->stream);
     if (session->role == ROLE_PUBLISH) {
@@ -35,29 +36,38 @@ static struct protect_source *find_source(struct worker *worker, struct session 
         count = STREAM_RTCP_SOURCES;
     }
     for (unsigned i = 0; i < count; i++) {
-        bool unused = list[i].ssrc == 0 && replay_empty(&list[i].replay);
+        bool unused = list[i].ssrc == 0 && replay_short_empty(&list[i].replay);
         if (unused || list[i].ssrc == ssrc)
             return &list[i];
     }
     return NULL;
 }
 
-// Where it is noted that this packet was resent to this session.
-static unsigned resent_slot(uint32_t key)
+// Where it is noted that this packet was sent again to this session.
+static struct resent *resent_slot(struct session *session, uint8_t track, uint16_t seq)
 {
-    return (key ^ key >> 16) % SESSION_RESENT;
+    return &session
+                ->resent_recently[(seq + track * SESSION_RESENT / MSG_MAX_TRACKS) % SESSION_RESENT];
 }
 
-// Whether this packet was resent to this session within the last round trip.
-static bool repeated(const struct session *session, uint32_t key, uint32_t now_ms)
+static uint16_t resent_at(const struct worker *worker, uint8_t track)
+{
+    return (uint16_t)((track + 1) << RESENT_MS_BITS |
+                      (worker->now_ns / 1000000 & ((1 << RESENT_MS_BITS) - 1)));
+}
+
+// Whether this packet was sent again to this session within the last round trip.
+static bool repeated(const struct worker *worker, struct session *session, uint8_t track,
+                     uint16_t seq)
 {
     uint32_t rtt_ms = session->rtt_us / 1000;
     uint32_t window = rtt_ms < REPEAT_MIN_MS   ? REPEAT_MIN_MS
                       : rtt_ms > REPEAT_MAX_MS ? REPEAT_MAX_MS
                                                : rtt_ms;
-    unsigned at = resent_slot(key);
-    return session->resent_recently[at].key == key &&
-           now_ms - session->resent_recently[at].at_ms < window;
+    const struct resent *last = resent_slot(session, track, seq);
+    uint16_t now = resent_at(worker, track);
+    return last->seq == seq && last->at >> RESENT_MS_BITS == track + 1 &&
+           ((unsigned)(now - last->at) & ((1 << RESENT_MS_BITS) - 1)) < window;
 }
 
 // What a request is about.
@@ -80,7 +90,7 @@ static void earn(struct worker *worker, const struct request *r)
 
 // The packet to send again, or NULL and why not.
 static struct rte_mbuf *find_packet(struct worker *worker, const struct request *r, uint16_t seq,
-                                    uint32_t key, bool *key_frame, enum drop *why)
+                                    bool *key_frame, enum drop *why)
 {
     struct track *track = r->track;
     struct session_track *state = &r->session->feedback[r->number];
@@ -99,7 +109,7 @@ static struct rte_mbuf *find_packet(struct worker *worker, const struct request 
                           nack_essential(track->config.codec, payload, meta->payload)))
         return NULL;
     *why = DROP_nack_repeated;
-    if (repeated(r->session, key, (uint32_t)(worker->now_ns / 1000000)))
+    if (repeated(worker, r->session, r->number, seq))
         return NULL;
     *why = DROP_nack_budget;
     return nack_budget_has(&state->budget, NACK_VIEWER_BURST, *key_frame) &&
@@ -111,22 +121,20 @@ static struct rte_mbuf *find_packet(struct worker *worker, const struct request 
 static void resend(struct worker *worker, const struct request *r, uint16_t seq)
 {
     struct session *session = r->session;
-    uint32_t key = r->sub->ssrc << 16 | seq;
     enum drop why;
     bool key_frame = false;
     session->nacks++;
     session->feedback[r->number].asked_since_report++;
     worker_count(worker, COUNT_nack_asked, 1);
-    struct rte_mbuf *packet = find_packet(worker, r, seq, key, &key_frame, &why);
+    struct rte_mbuf *packet = find_packet(worker, r, seq, &key_frame, &why);
     if (!packet) {
         worker_drop(worker, why);
         return;
     }
     bool rtx = r->sub->rtx_ssrc && r->sub->rtx_pt != MSG_NO_PT &&
                failover_lease_rtx(worker, session, r->number);
-    unsigned at = resent_slot(key);
-    session->resent_recently[at].key = key;
-    session->resent_recently[at].at_ms = (uint32_t)(worker->now_ns / 1000000);
+    *resent_slot(session, r->number, seq) =
+        (struct resent){.seq = seq, .at = resent_at(worker, r->number)};
     nack_budget_spend(&session->feedback[r->number].budget);
     nack_budget_spend(&worker->nack_budget);
     fanout_resend(worker, session, r->track, r->sub, packet, rtx);
@@ -278,12 +286,12 @@ void feedback_rtcp(struct worker *worker, struct session *session, const uint8_t
         return;
     }
     uint32_t ssrc = load_be32(packet + 4);
-    struct protect_source *found = find_source(worker, session, ssrc);
+    struct protect_rtcp_source *found = find_source(worker, session, ssrc);
     if (!found) {
         worker_drop(worker, DROP_rtp_unknown_ssrc);
         return;
     }
-    struct protect_source source = *found;
+    struct protect_rtcp_source source = *found;
     source.ssrc = ssrc;
     int rc = protect_rtcp_open(worker->protect, &session->rtcp_rx, &source, packet, length, plain,
                                &size, &index);

@@ -59,7 +59,7 @@ static struct session *authenticate(struct worker *worker, const struct stun_msg
         worker_drop(worker, DROP_stun_unknown_user);
         return NULL;
     }
-    if (!stun_check_fingerprint(msg) || !stun_check_integrity(msg, &session->stun)) {
+    if (!stun_check_fingerprint(msg) || !stun_check_integrity(msg, &session->ice.local)) {
         worker_drop(worker, DROP_stun_bad_integrity);
         return NULL;
     }
@@ -79,7 +79,7 @@ void ice_input(struct worker *worker, const uint8_t *frame, const struct parsed 
     struct frame_template back;
     reverse_path(worker, frame, parsed, &back);
     if (msg.unknown_count || msg.role == STUN_ROLE_CONTROLLED) {
-        respond(worker, &back, &msg, &parsed->src, &session->stun,
+        respond(worker, &back, &msg, &parsed->src, &session->ice.local,
                 msg.unknown_count ? STUN_UNKNOWN_ATTRIBUTE : STUN_ROLE_CONFLICT);
         return;
     }
@@ -90,7 +90,7 @@ void ice_input(struct worker *worker, const uint8_t *frame, const struct parsed 
     bool ours = failover_active(worker, sender->group);
     // A standby knows the way that the partner uses, and keeps to it.
     if (!ours && session->adopted) {
-        respond(worker, &back, &msg, &parsed->src, &session->stun, 0);
+        respond(worker, &back, &msg, &parsed->src, &session->ice.local, 0);
         worker_count(worker, COUNT_stun_checks, 1);
         return;
     }
@@ -102,6 +102,6 @@ void ice_input(struct worker *worker, const uint8_t *frame, const struct parsed 
         if (moved)
             tell_path(worker, session, parsed);
     }
-    respond(worker, &back, &msg, &parsed->src, &session->stun, 0);
+    respond(worker, &back, &msg, &parsed->src, &session->ice.local, 0);
     worker_count(worker, COUNT_stun_checks, 1);
 }

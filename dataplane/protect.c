@@ -407,8 +407,8 @@ static int rtcp_open_cm(struct protect *p, const struct opening *o, uint32_t tra
 }
 
 int protect_rtcp_open(struct protect *p, const struct protect_rtcp_rx *rx,
-                      struct protect_source *source, const uint8_t *in, size_t size, uint8_t *out,
-                      size_t *out_size, uint32_t *index)
+                      struct protect_rtcp_source *source, const uint8_t *in, size_t size,
+                      uint8_t *out, size_t *out_size, uint32_t *index)
 {
     unsigned tag_len = protect_tag_len(rx->key.profile);
     if (!tag_len || size < RTCP_HEAD + RTCP_INDEX + tag_len || in[0] >> 6 != 2 ||
@@ -424,7 +424,7 @@ int protect_rtcp_open(struct protect *p, const struct protect_rtcp_rx *rx,
                         .out = out,
                         .head = RTCP_HEAD,
                         .body = size - RTCP_HEAD - RTCP_INDEX - tag_len};
-    int rc = replay_check(&source->replay, o.index);
+    int rc = replay_short_check(&source->replay, o.index);
     if (!rc)
         rc = rtcp_expand(p, &key, &rx->key);
     if (rc)
@@ -433,7 +433,7 @@ int protect_rtcp_open(struct protect *p, const struct protect_rtcp_rx *rx,
     key_clear(p, &key);
     if (rc)
         return rc;
-    replay_commit(&source->replay, o.index);
+    replay_short_commit(&source->replay, o.index);
     *out_size = o.head + o.body;
     *index = (uint32_t)o.index;
     return 0;

@@ -86,13 +86,19 @@ struct protect_rtcp_rx {
     struct protect_rtcp_key key;
 };
 
-// What is remembered of one SSRC that a session receives, for RTP or for RTCP. All zero but `ssrc`
-// is a new source. To continue one whose rollover counter is known, commit (ROC << 16 | SEQ) to
+// What is remembered of one SSRC that a session receives RTP from. All zero but `ssrc` is a new
+// source. To continue one whose rollover counter is known, commit (ROC << 16 | SEQ) to
 // its window.
 struct protect_source {
     uint32_t ssrc;
     uint32_t pad;
-    struct replay replay; // RTP: top is ROC << 16 | highest SEQ; RTCP: the 31-bit index
+    struct replay replay; // its top is ROC << 16 | highest SEQ
+};
+// The same for RTCP, by the 31-bit index.
+struct protect_rtcp_source {
+    uint32_t ssrc;
+    uint32_t pad;
+    struct replay_short replay;
 };
 
 // One RTP packet to be sealed. The RTP header (CSRCs and extensions included) already stands at
@@ -203,8 +209,8 @@ int protect_rtcp_seal(struct protect *p, const struct protect_rtcp_tx *tx, uint8
 // SSRC, kept apart from RTP's. An authentic packet without the E bit is accepted unencrypted.
 // Returns like protect_open, with the RTCP packet's length and its 31-bit index.
 int protect_rtcp_open(struct protect *p, const struct protect_rtcp_rx *rx,
-                      struct protect_source *source, const uint8_t *in, size_t size, uint8_t *out,
-                      size_t *out_size, uint32_t *index);
+                      struct protect_rtcp_source *source, const uint8_t *in, size_t size,
+                      uint8_t *out, size_t *out_size, uint32_t *index);
 
 // What a backend does. Sealing in bulk is its own; everything rarer is built in protect.c from
 // three primitives on one packet.

@@ -59,4 +59,34 @@ static inline void replay_commit(struct replay *replay, uint64_t index)
     replay->seen[index / 64 % REPLAY_WORDS] |= 1ull << (index % 64);
 }
 
+// The same with the least window that RFC 3711 allows, 64 indexes, for RTCP: a few packets a second
+// need no more, and a viewer has several.
+struct replay_short {
+    uint64_t next; // highest index seen, plus one; 0: nothing seen
+    uint64_t seen; // bit i: next - 1 - i was
+};
+
+static inline bool replay_short_empty(const struct replay_short *replay)
+{
+    return replay->next == 0;
+}
+
+static inline int replay_short_check(const struct replay_short *replay, uint64_t index)
+{
+    if (index >= replay->next)
+        return 0;
+    uint64_t back = replay->next - 1 - index;
+    return back >= 64 || replay->seen >> back & 1 ? -EALREADY : 0;
+}
+
+static inline void replay_short_commit(struct replay_short *replay, uint64_t index)
+{
+    if (index >= replay->next) {
+        uint64_t shift = index + 1 - replay->next;
+        replay->seen = shift < 64 ? replay->seen << shift : 0;
+        replay->next = index + 1;
+    }
+    replay->seen |= 1ull << (replay->next - 1 - index);
+}
+
 #endif

@@ -72,8 +72,11 @@ void tables_set_ice(struct tables *tables, struct session *session, const struct
     uint32_t slot = tables_slot(tables, session);
     struct abi_addr key = ufrag_key(session->ice.ufrag);
     map_remove(&tables->by_ufrag, &key, slot);
-    session->ice = *ice;
-    stun_key_init(&session->stun, ice->pwd, MSG_PWD_LEN);
+    memcpy(session->ice.ufrag, ice->ufrag, MSG_UFRAG_LEN);
+    memcpy(session->ice.remote_ufrag, ice->remote_ufrag, sizeof(ice->remote_ufrag));
+    session->ice.remote_ufrag_len = ice->remote_ufrag_len;
+    stun_key_init(&session->ice.local, ice->pwd, MSG_PWD_LEN);
+    stun_key_init(&session->ice.remote, ice->remote_pwd, ice->remote_pwd_len);
     key = ufrag_key(ice->ufrag);
     map_put(&tables->by_ufrag, &key, slot);
 }

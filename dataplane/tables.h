@@ -78,44 +78,56 @@ struct sender {
 };
 _Static_assert(sizeof(struct sender) / ABI_CACHE_LINE % 2 == 1, "an odd number of cache lines");
 
-// The rest of a session, for feedback, checks and housekeeping.
+struct session_ice {
+    char ufrag[MSG_UFRAG_LEN]; // ours
+    uint16_t remote_ufrag_len;
+    char remote_ufrag[MSG_REMOTE_ICE_MAX];
+    struct stun_key local, remote; // of the passwords
+};
+
+// Which packet was sent again when. All zero: none.
+struct resent {
+    uint16_t seq;
+    uint16_t at; // bits 13 to 15: the session's track + 1; bits 0 to 12: milliseconds
+};
+
+// The rest of a session, for feedback, checks and housekeeping. What an RTCP packet needs comes
+// first.
 struct session {
-    uint64_t id;
+    _Alignas(ABI_CACHE_LINE) uint64_t id;
     uint64_t stream;
     uint8_t state; // enum session_state
     uint8_t role;  // enum session_role
     uint8_t tracks;
     uint8_t path; // of paths[], the one that we send to
+    bool media_told, dead_told;
+    bool adopted;         // the path is the one that the partner told us
+    uint8_t numbers_told; // bit t: the partner was told of track t's numbers
     uint64_t heard_ns, opened_ns;
-    struct session_path paths[SESSION_PATHS];
-    struct stun_key stun;
-    struct msg_ice ice;
-    struct msg_track track[MSG_MAX_TRACKS];
-    struct session_track feedback[MSG_MAX_TRACKS];
-    struct protect_rtcp_tx rtcp_tx;
-    struct protect_rtcp_rx rtcp_rx;
-    struct protect_source rtcp_source[SESSION_RTCP_SOURCES];
     uint32_t rtcp_index; // next SRTCP index
     uint32_t ssrc;       // of our RTCP towards a publisher; random
-    bool media_told, dead_told;
-    bool adopted;                       // the path is the one that the partner told us
-    uint8_t numbers_told;               // bit t: the partner was told of track t's numbers
+    struct protect_rtcp_rx rtcp_rx;
+    struct protect_rtcp_source rtcp_source[SESSION_RTCP_SOURCES];
+    uint64_t nacks, resent, plis;
+    uint32_t rtt_us;
+    uint8_t fir_seq; // last FIR command seen
+    struct session_track feedback[MSG_MAX_TRACKS];
+    struct resent resent_recently[SESSION_RESENT];
+    struct msg_track track[MSG_MAX_TRACKS];
+    struct protect_rtcp_tx rtcp_tx;
+    struct session_path paths[SESSION_PATHS];
+    struct session_ice ice;
     uint32_t term;                      // of the group, when the numbers below were last moved
     uint64_t rtx_limit[MSG_MAX_TRACKS]; // RTX indexes below it are ours to use; group 0: no limit
     uint64_t rtx_asked[MSG_MAX_TRACKS]; // limit that the partner was told and has not confirmed
     uint32_t reserved[MSG_MAX_TRACKS];  // term in which the reserve behind the limit was taken
     uint64_t kept_alive_ns;
-    uint8_t fir_seq; // last FIR command seen
-    uint32_t rtt_us;
-    uint32_t bitrate;
     uint64_t packets_in, bytes_in, packets_out, bytes_out;
-    uint64_t nacks, resent, plis;
     uint64_t bitrate_bytes, bitrate_ns;
-    struct {
-        uint32_t key; // low bits of SSRC << 16 | sequence number
-        uint32_t at_ms;
-    } resent_recently[SESSION_RESENT];
+    uint32_t bitrate;
 };
+// With what the address table and the statistics hold of it, a viewer takes 4 KiB.
+_Static_assert(sizeof(struct session) + sizeof(struct sender) <= 3520, "per-viewer memory budget");
 
 struct hdrext_map {
     uint8_t ids[HDREXTS]; // towards the viewer; 0: dropped
@@ -188,7 +200,7 @@ struct stream {
     struct track track[MSG_MAX_TRACKS];
     uint64_t keyed_by;    // publisher's session id whose keys are in rx; 0: none
     struct protect_rx rx; // publisher's keys
-    struct protect_source rtcp_source[STREAM_RTCP_SOURCES];
+    struct protect_rtcp_source rtcp_source[STREAM_RTCP_SOURCES];
     // SSRCs that the publisher sent before others took their place, the oldest at `retired` modulo
     // their number: what has been received of them must not be received again.
     struct protect_source retired_source[STREAM_RETIRED];

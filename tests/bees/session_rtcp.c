@@ -20,7 +20,7 @@ static struct rtcp_peer *find(const struct session_rtcp *rtcp, uint32_t ssrc)
 }
 
 // A sender whose first packet is authentic.
-static struct rtcp_peer *add(struct session_rtcp *rtcp, const struct protect_source *source)
+static struct rtcp_peer *add(struct session_rtcp *rtcp, const struct protect_rtcp_source *source)
 {
     struct rtcp_peer *peer = rtcp->peers < SESSION_RTCP_PEERS ? calloc(1, sizeof(*peer)) : NULL;
     if (peer == NULL)
@@ -42,7 +42,7 @@ static uint32_t read_trailer(const struct session *s, const uint8_t *data, size_
 static void on_repeat(struct session *s, struct rtcp_peer *peer, uint8_t *data, size_t size,
                       uint32_t index, uint32_t hash)
 {
-    struct protect_source alone = {.ssrc = peer->source.ssrc};
+    struct protect_rtcp_source alone = {.ssrc = peer->source.ssrc};
     struct bees_counters *count = &s->result->count;
     size_t plain;
     switch (reuse_look(&peer->reuse, index, hash)) {
@@ -68,7 +68,7 @@ size_t session_rtcp_open(struct session *s, uint8_t *data, size_t size)
         return 0;
     }
     uint32_t hash, index = read_trailer(s, data, size, &hash), ssrc = load_be32(data + 4);
-    struct protect_source fresh = {.ssrc = ssrc};
+    struct protect_rtcp_source fresh = {.ssrc = ssrc};
     struct rtcp_peer *peer = find(&s->rtcp, ssrc);
     size_t plain;
     int rc = protect_rtcp_open(s->worker->protect, &s->rtcp_rx, peer ? &peer->source : &fresh, data,

@@ -12,7 +12,7 @@
 struct session;
 
 struct rtcp_peer {
-    struct protect_source source;
+    struct protect_rtcp_source source;
     struct reuse reuse;
 };
 

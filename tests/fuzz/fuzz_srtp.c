@@ -35,14 +35,17 @@ static uint32_t word_at(const uint8_t *p, size_t size, size_t at)
 // `in` and `out` are exactly as large as the packet, so that one byte too far is seen.
 static void open_bytes(unsigned which, bool rtcp, uint8_t *in, size_t size, uint8_t *out)
 {
-    struct protect_source source = {.ssrc = word_at(in, size, rtcp ? 4 : 8)}, before = source;
+    struct protect_source source = {.ssrc = word_at(in, size, 8)}, before = source;
+    struct protect_rtcp_source rtcp_source = {.ssrc = word_at(in, size, 4)},
+                               rtcp_before = rtcp_source;
     size_t out_size;
     uint64_t index;
     uint32_t rtcp_index;
-    int rc = rtcp ? protect_rtcp_open(engine, &rtcp_rx[which], &source, in, size, out, &out_size,
-                                      &rtcp_index)
+    int rc = rtcp ? protect_rtcp_open(engine, &rtcp_rx[which], &rtcp_source, in, size, out,
+                                      &out_size, &rtcp_index)
                   : protect_open(engine, &rx[which], &source, in, size, out, &out_size, &index);
-    if (rc && memcmp(&source, &before, sizeof(source)))
+    if (rc && (memcmp(&source, &before, sizeof(source)) ||
+               memcmp(&rtcp_source, &rtcp_before, sizeof(rtcp_source))))
         abort();
     if (!rc && out_size >= size)
         abort();
@@ -56,7 +59,7 @@ static void round_trip(unsigned which, const uint8_t *plain, size_t size)
     if (!packet)
         return;
     memcpy(packet, plain, size);
-    struct protect_source source = {.ssrc = word_at(plain, size, 4)};
+    struct protect_rtcp_source source = {.ssrc = word_at(plain, size, 4)};
     if (!protect_rtcp_seal(engine, &rtcp_tx[which], packet, size, 7, &sealed) &&
         plain[0] >> 6 == 2) {
         if (protect_rtcp_open(engine, &rtcp_rx[which], &source, packet, sealed, packet, &opened,

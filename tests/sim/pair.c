@@ -90,7 +90,7 @@ static void publisher_takes(struct pair *pair, const struct world_frame *frame)
     if (frame->parsed.class != CLASS_RTCP)
         return;
     audit(pair, FLOW_PUBLISHER, 0, frame);
-    struct protect_source source = {.ssrc = load_be32(data + 4)};
+    struct protect_rtcp_source source = {.ssrc = load_be32(data + 4)};
     if (protect_rtcp_open(pair->node[0].crypto, &pair->publisher.rtcp_rx, &source, data,
                           frame->parsed.length, plain, &size, &index))
         return;

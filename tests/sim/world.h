@@ -46,7 +46,7 @@ struct client {
     struct protect_rtcp_tx rtcp_tx;
     struct protect_rtcp_rx rtcp_rx;
     struct protect_source rtp[3]; // video, audio, RTX
-    struct protect_source rtcp;
+    struct protect_rtcp_source rtcp;
     uint32_t rtcp_index;
     uint8_t group; // protection group, to be set before joining
 };

@@ -81,7 +81,7 @@ static void check_rtcp_vectors(struct protect *engine)
         }
         for (int in_place = 0; in_place < 2; in_place++) {
             struct protect_rtcp_rx rx = {.key = tx.key};
-            struct protect_source source = {.ssrc = 0x4d617273};
+            struct protect_rtcp_source source = {.ssrc = 0x4d617273};
             uint32_t index;
             uint8_t *in = in_place ? got : want;
             memcpy(in, want, m);

@@ -64,7 +64,7 @@ static void viewer_takes(const struct world_frame *frame, uint8_t from)
     uint32_t rtcp_index;
     memcpy(last_mac, frame->bytes + 6, 6);
     if (frame->parsed.class == CLASS_RTCP) {
-        struct protect_source source = {.ssrc = load_be32(data + 4)};
+        struct protect_rtcp_source source = {.ssrc = load_be32(data + 4)};
         int rc = protect_rtcp_open(node[0].crypto, &viewer.rtcp_rx, &source, data,
                                    frame->parsed.length, plain, &size, &rtcp_index);
         assert_int_equal(rc, 0);

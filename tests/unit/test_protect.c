@@ -311,7 +311,7 @@ static void test_oracle_rtcp(void **state)
         srtp_t seals = oracle_new(*profile, master, true);
         struct protect_rtcp_tx tx;
         struct protect_rtcp_rx rx;
-        struct protect_source source = {.ssrc = 99};
+        struct protect_rtcp_source source = {.ssrc = 99};
         assert_int_equal(protect_rtcp_tx_init(&tx, *profile, master), 0);
         assert_int_equal(protect_rtcp_rx_init(&rx, *profile, master), 0);
         for (uint32_t i = 0; i < 200; i++) {
@@ -415,7 +415,7 @@ static void test_every_rtcp_bit_counts(void **state)
     EACH_PROFILE(profile)
     {
         struct pair pair;
-        struct protect_source source = {.ssrc = 99}, before;
+        struct protect_rtcp_source source = {.ssrc = 99}, before;
         uint8_t packet[512], copy[512];
         size_t size, out_size;
         uint32_t index;

@@ -190,7 +190,7 @@ static void test_rtcp_same_as_reference(void **state)
         uint8_t master[48], text[128], got[256], want[256];
         struct protect_rtcp_tx tx;
         struct protect_rtcp_rx rx;
-        struct protect_source source = {.ssrc = 0x01020304};
+        struct protect_rtcp_source source = {.ssrc = 0x01020304};
         fill_random(master, sizeof(master));
         assert_int_equal(protect_rtcp_tx_init(&tx, profiles[p], master), 0);
         assert_int_equal(protect_rtcp_rx_init(&rx, profiles[p], master), 0);

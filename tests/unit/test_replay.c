@@ -125,6 +125,66 @@ static void test_against_model(void **state)
     }
 }
 
+static void test_short_table(void **state)
+{
+    static const struct {
+        uint64_t index;
+        int rc;
+    } steps[] = {
+        {0, 0},
+        {0, -EALREADY},
+        {2, 0},
+        {1, 0},
+        {1, -EALREADY},
+        {65, 0},
+        {2, -EALREADY},
+        {1, -EALREADY}, // has left the window
+        {3, 0},
+        {129, 0}, // a jump of exactly one window
+        {65, -EALREADY},
+        {66, 0},
+        {1000, 0},
+        {937, 0},
+        {936, -EALREADY},
+        {0x7fffffff, 0}, // the last SRTCP index
+        {0x7fffffff, -EALREADY},
+        {0x7fffffff - 63, 0},
+        {0x7fffffff - 64, -EALREADY},
+    };
+    struct replay_short replay = {0};
+    assert_true(replay_short_empty(&replay));
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        int rc = replay_short_check(&replay, steps[i].index);
+        if (rc != steps[i].rc)
+            fail_msg("step %zu: index %llu", i, (unsigned long long)steps[i].index);
+        if (!rc)
+            replay_short_commit(&replay, steps[i].index);
+        assert_false(replay_short_empty(&replay));
+    }
+}
+
+static void test_short_against_model(void **state)
+{
+    static uint8_t seen[MODEL];
+    srandom(4712);
+    struct replay_short replay = {0};
+    int64_t top = -1;
+    for (int step = 0; step < 20000; step++) {
+        int64_t at =
+            random() % 100 < 97 ? top + 1 - random() % 80 + random() % 20 : top + random() % 200;
+        if (at < 0 || at >= MODEL)
+            continue;
+        bool fresh = !seen[at] && at > top - 64;
+        assert_int_equal(replay_short_check(&replay, (uint64_t)at), fresh ? 0 : -EALREADY);
+        if (!fresh)
+            continue;
+        replay_short_commit(&replay, (uint64_t)at);
+        seen[at] = 1;
+        top = at > top ? at : top;
+    }
+    assert_true(top > 4096);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -132,6 +192,8 @@ int main(void)
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_downwards_through_a_full_window),
         cmocka_unit_test(test_against_model),
+        cmocka_unit_test(test_short_table),
+        cmocka_unit_test(test_short_against_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
