@@ -343,6 +343,7 @@ static int rtcp_seal_cm(struct protect *p, const struct protect_key *key, uint8_
 int protect_rtcp_seal(struct protect *p, const struct protect_rtcp_tx *tx, uint8_t *packet,
                       size_t size, uint32_t index, size_t *out_size)
 {
+    p = p->brief ? p->brief : p;
     unsigned tag_len = protect_tag_len(tx->key.profile);
     if (!tag_len || size < RTCP_HEAD || index & RTCP_E_BIT)
         return -EINVAL;
@@ -410,6 +411,7 @@ int protect_rtcp_open(struct protect *p, const struct protect_rtcp_rx *rx,
                       struct protect_rtcp_source *source, const uint8_t *in, size_t size,
                       uint8_t *out, size_t *out_size, uint32_t *index)
 {
+    p = p->brief ? p->brief : p;
     unsigned tag_len = protect_tag_len(rx->key.profile);
     if (!tag_len || size < RTCP_HEAD + RTCP_INDEX + tag_len || in[0] >> 6 != 2 ||
         get32(in + 4) != source->ssrc)

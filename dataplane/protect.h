@@ -156,7 +156,8 @@ struct protect_ops;
 // One thread's crypto engine.
 struct protect {
     const struct protect_ops *ops;
-    void *state; // the backend's own
+    void *state;           // the backend's own
+    struct protect *brief; // for keys that are used once, on a short packet; NULL: this one
 };
 
 // Makes the calling thread's engine with ipsec-mb's best code for this CPU (ABI_CRYPTO_IPSEC_MB).

@@ -18,9 +18,10 @@
 #define CACHE_LINE 64
 
 struct mb {
-    struct protect protect;
+    struct protect protect, brief;
     IMB_MGR *wide;               // the best code of this CPU
-    IMB_MGR *single;             // SSE code: with SHA-NI the fastest for one HMAC alone
+    IMB_MGR *single;             // SSE code: with SHA-NI the fastest for one HMAC alone; prepares
+                                 // 8 powers of a GCM key, where the wide code prepares 48
     struct gcm_context_data gcm; // scratch
     uint8_t gcm_iv[2][16];       // of this job and the next
     unsigned waiting;            // AES-CM jobs gathered
@@ -36,6 +37,13 @@ _Static_assert(CM_TAG_WRITTEN <= PROTECT_TAG_ROOM, "the tag's surplus bytes have
 static struct mb *mb_of(struct protect *p)
 {
     return p->state;
+}
+
+// The code for a GCM key: what one prepared, only the same can use.
+static IMB_MGR *gcm_code(struct protect *p)
+{
+    struct mb *mb = mb_of(p);
+    return p == &mb->brief ? mb->single : mb->wide;
 }
 
 static const struct gcm_key_data *gcm_key(const struct protect_key *key)
@@ -59,19 +67,19 @@ static void expand_hmac(struct mb *mb, struct protect_key *key, const uint8_t au
     explicit_bzero(outer, sizeof(outer));
 }
 
-static void expand_cipher(struct mb *mb, struct protect_key *key, const uint8_t *cipher)
+static void expand_cipher(IMB_MGR *mgr, struct protect_key *key, const uint8_t *cipher)
 {
     struct gcm_key_data *gcm = (struct gcm_key_data *)key->gcm;
     _Alignas(16) uint8_t decrypt[11 * 16]; // the library insists on making it
     switch (key->profile) {
     case PROFILE_AEAD_AES_128_GCM:
-        IMB_AES128_GCM_PRE(mb->wide, cipher, gcm);
+        IMB_AES128_GCM_PRE(mgr, cipher, gcm);
         break;
     case PROFILE_AEAD_AES_256_GCM:
-        IMB_AES256_GCM_PRE(mb->wide, cipher, gcm);
+        IMB_AES256_GCM_PRE(mgr, cipher, gcm);
         break;
     default:
-        IMB_AES_KEYEXP_128(mb->wide, cipher, key->cm.round_keys, decrypt);
+        IMB_AES_KEYEXP_128(mgr, cipher, key->cm.round_keys, decrypt);
         explicit_bzero(decrypt, sizeof(decrypt));
     }
 }
@@ -79,7 +87,7 @@ static void expand_cipher(struct mb *mb, struct protect_key *key, const uint8_t 
 static int mb_expand(struct protect *p, struct protect_key *key, const uint8_t *cipher,
                      const uint8_t *auth)
 {
-    expand_cipher(mb_of(p), key, cipher);
+    expand_cipher(gcm_code(p), key, cipher);
     if (key->profile == PROFILE_AES128_CM_SHA1_80)
         expand_hmac(mb_of(p), key, auth);
     return 0;
@@ -91,7 +99,7 @@ static int mb_adopt(struct protect *p, struct protect_key *key)
 {
     uint8_t cipher[32];
     memcpy(cipher, key->gcm, sizeof(cipher));
-    expand_cipher(mb_of(p), key, cipher);
+    expand_cipher(gcm_code(p), key, cipher);
     explicit_bzero(cipher, sizeof(cipher));
     return 0;
 }
@@ -200,7 +208,7 @@ static int mb_gcm(struct protect *p, const struct protect_key *key, bool encrypt
                   uint8_t *dst, size_t len, uint8_t tag[16])
 {
     struct mb *mb = mb_of(p);
-    const IMB_MGR *mgr = mb->wide;
+    const IMB_MGR *mgr = gcm_code(p);
     bool wide_key = key->profile == PROFILE_AEAD_AES_256_GCM;
     aes_gcm_enc_dec_t run = encrypt ? (wide_key ? mgr->gcm256_enc : mgr->gcm128_enc)
                                     : (wide_key ? mgr->gcm256_dec : mgr->gcm128_dec);
@@ -288,7 +296,8 @@ int protect_new(struct protect **out)
     if (!mb)
         return -ENOMEM;
     memset(mb, 0, sizeof(*mb));
-    mb->protect = (struct protect){.ops = &mb_ops, .state = mb};
+    mb->brief = (struct protect){.ops = &mb_ops, .state = mb};
+    mb->protect = (struct protect){.ops = &mb_ops, .state = mb, .brief = &mb->brief};
     mb->wide = alloc_mb_mgr(0);
     mb->single = alloc_mb_mgr(0);
     if (!mb->wide || !mb->single) {
