@@ -64,6 +64,8 @@ struct session *tables_open_session(struct tables *tables, const struct msg_sess
     session->state = SESSION_OPEN;
     tables_set_ice(tables, session, &open->ice);
     tables->session_count++;
+    if (slot >= tables->session_end)
+        tables->session_end = slot + 1;
     return session;
 }
 

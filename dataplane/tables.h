@@ -221,6 +221,7 @@ struct tables {
     struct stream **streams; // max_streams, of those; NULL: not served here
     uint32_t max_sessions, max_streams;
     uint32_t session_count, stream_count;
+    uint32_t session_end; // after the last slot that was ever in use: memory beyond is untouched
     uint32_t cache_min, cache_max; // packets per track ring
     uint64_t cache_span_ns;
     struct map by_ufrag, by_remote;

@@ -154,6 +154,7 @@ static bool adopt_session(struct tables *tables, struct protect *protect, struct
     }
     session->media_told = session->dead_told = false;
     tables->session_count++;
+    tables->session_end = tables_slot(tables, session) + 1;
     return true;
 }
 

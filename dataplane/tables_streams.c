@@ -104,7 +104,7 @@ struct stream *tables_open_stream(struct tables *tables, const struct msg_stream
     }
     stream->id = open->head.id;
     // Viewers may have come first.
-    for (uint32_t i = 0; i < tables->max_sessions; i++)
+    for (uint32_t i = 0; i < tables->session_end; i++)
         if (tables->sessions[i].state != SESSION_FREE && tables->sessions[i].stream == stream->id)
             tables_join(tables, &tables->sessions[i]);
     return stream;

@@ -313,15 +313,17 @@ static bool handle_link(struct worker *worker, struct rte_mbuf *m)
     return true;
 }
 
-// What opening a client's packet reads of its session.
-static void prefetch_session(const struct session *session)
+// What handling a client's packet reads of its session.
+static void prefetch_session(const struct tables *tables, const struct session *session)
 {
-    const uint8_t *rtcp = (const uint8_t *)&session->rtcp_rx;
-    rte_prefetch0(session);
-    rte_prefetch0(session->feedback);
-    for (unsigned at = 0; at < sizeof(session->rtcp_rx) + sizeof(session->rtcp_source[0]);
-         at += ABI_CACHE_LINE)
-        rte_prefetch0(rtcp + at);
+    const struct sender *sender = tables_sender(tables, session);
+    const uint8_t *head = (const uint8_t *)session;
+    for (unsigned at = 0; at < offsetof(struct session, feedback[1]); at += ABI_CACHE_LINE)
+        rte_prefetch0(head + at);
+    rte_prefetch0(&session->track);
+    rte_prefetch0(&sender->group);
+    for (unsigned t = 0; t < 2; t++) // of most sessions
+        rte_prefetch0(&sender->sub[t]);
 }
 
 // A frame that has arrived, parsed.
@@ -387,16 +389,16 @@ static void handle_frames(struct worker *worker, struct rte_mbuf *const frames[]
                      ? parse_frame(rte_pktmbuf_mtod(a->m, const uint8_t *),
                                    rte_pktmbuf_data_len(a->m), worker->dp->config->vlan, &a->parsed)
                      : DROP_ip_truncated;
-        if (a->why == PARSE_OK && count > 1)
+        if (a->why == PARSE_OK)
             map_prefetch(&tables->by_remote, &a->parsed.src);
     }
-    for (unsigned i = 0; i < count && count > 1; i++) {
+    for (unsigned i = 0; i < count; i++) {
         const struct arrival *a = &arrivals[i];
         if (a->why != PARSE_OK || (a->parsed.class != CLASS_RTP && a->parsed.class != CLASS_RTCP))
             continue;
         const struct session *session = tables_by_remote(tables, &a->parsed.src);
         if (session)
-            prefetch_session(session);
+            prefetch_session(tables, session);
     }
     for (unsigned i = 0; i < count; i++)
         handle_frame(worker, &arrivals[i]);
@@ -482,16 +484,17 @@ static void sweep_session(struct worker *worker, struct session *session)
 static void sweep(struct worker *worker)
 {
     struct tables *tables = &worker->tables;
-    uint32_t share = tables->max_sessions / SWEEPS_PER_SECOND + 1;
+    uint32_t share = tables->session_end / SWEEPS_PER_SECOND + 1;
     for (uint32_t i = 0; i < share; i++) {
         // A share that is rounded up must not make a session's second shorter.
         if (worker->sweep == 0 && worker->now_ns - worker->sweep_round_ns < 1000000000)
             return;
         if (worker->sweep == 0)
             worker->sweep_round_ns = worker->now_ns;
-        if (tables->sessions[worker->sweep].state != SESSION_FREE)
+        if (worker->sweep < tables->session_end &&
+            tables->sessions[worker->sweep].state != SESSION_FREE)
             sweep_session(worker, &tables->sessions[worker->sweep]);
-        worker->sweep = (worker->sweep + 1) % tables->max_sessions;
+        worker->sweep = worker->sweep + 1 < tables->session_end ? worker->sweep + 1 : 0;
     }
 }
 
