@@ -7,7 +7,6 @@
 #define EXTS_MAX 12         // header extensions per packet
 #define EXT_BLOCK_MAX 192   // bytes of header extensions that we carry along
 #define AHEAD 32            // viewers whose state is fetched in advance
-#define RESEND_AHEAD 3      // the same for packets that are sent again
 
 // A packet and the extension blocks it gets, one per numbering in use among the track's viewers.
 struct plan {
@@ -274,10 +273,25 @@ unsigned fanout_one(struct worker *worker, struct track *track, struct sender *s
     return sealed;
 }
 
+// What sending it again reads, all of it cold: a second ago nobody needed it.
+static void prefetch_resend(const struct sender *sender, struct rte_mbuf *packet)
+{
+    const struct media_meta *meta = media_meta(packet);
+    const uint8_t *data = rte_pktmbuf_mtod(packet, const uint8_t *);
+    const uint8_t *frame = (const uint8_t *)&sender->frame, *key = (const uint8_t *)&sender->tx;
+    for (unsigned at = 0; at < sizeof(sender->frame); at += ABI_CACHE_LINE)
+        rte_prefetch0(frame + at);
+    for (unsigned at = 0; at < meta->header + (unsigned)meta->payload; at += ABI_CACHE_LINE)
+        rte_prefetch0(data + at);
+    for (unsigned at = 0; at < sizeof(sender->tx); at += ABI_CACHE_LINE)
+        rte_prefetch0(key + at);
+}
+
 void fanout_resend(struct worker *worker, struct session *session, struct track *track,
                    struct sub *sub, struct rte_mbuf *packet, bool rtx)
 {
     uint64_t original = (media_meta(packet)->index + sub->delta) & INDEX_MASK;
+    prefetch_resend(tables_sender(&worker->tables, session), packet);
     rte_mbuf_refcnt_update(packet, 1); // the ring may let go of it before its turn comes
     worker->resend[worker->resend_count++] =
         (struct resend){.session = session,
@@ -288,17 +302,6 @@ void fanout_resend(struct worker *worker, struct session *session, struct track 
                         .rtx = rtx};
     if (worker->resend_count == RTE_DIM(worker->resend))
         fanout_resend_queued(worker);
-}
-
-static void prefetch_resend(const struct worker *worker, const struct resend *r)
-{
-    const struct sender *sender = tables_sender(&worker->tables, r->session);
-    const struct media_meta *meta = media_meta(r->packet);
-    const uint8_t *data = rte_pktmbuf_mtod(r->packet, const uint8_t *);
-    rte_prefetch0(&sender->frame);
-    rte_prefetch0((const uint8_t *)&sender->frame + ABI_CACHE_LINE);
-    for (unsigned at = 0; at < meta->header + (unsigned)meta->payload; at += ABI_CACHE_LINE)
-        rte_prefetch0(data + at);
 }
 
 // Puts a packet into the batch, with its own plaintext: the original sequence number stands in
@@ -354,8 +357,6 @@ void fanout_resend_queued(struct worker *worker)
     batch.left = n;
     for (unsigned i = 0; i < n; i++) {
         struct resend *r = &worker->resend[i];
-        if (i + RESEND_AHEAD < n)
-            prefetch_resend(worker, &r[RESEND_AHEAD]);
         if (!add_resend(worker, &batch, r))
             continue;
         r->session->resent++;

@@ -19,9 +19,10 @@
 // and is the most that a liar can add to what it costs anyway.
 #define NACK_VIEWER_SHARE 0.5
 #define NACK_VIEWER_BURST 512.0 // a second of a large stream, lost at one go
-// A tenth of what one core sends at best. Thousands of viewers that lose a few percent fit in it.
-#define NACK_WORKER_RATE 400000.0 // per second
-#define NACK_WORKER_BURST 40000.0
+// A fifth of what one core sends at best: as much as is asked for when it sends at four fifths of
+// that and every viewer loses a fifth.
+#define NACK_WORKER_RATE 1000000.0 // per second
+#define NACK_WORKER_BURST 100000.0
 #define NACK_KEY_RESERVE 0.125 // of each burst, for key frames alone
 
 // Loss in parts per thousand, smoothed over reports: everything from OPEN on, until below SHUT.
