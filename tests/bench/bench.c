@@ -197,6 +197,7 @@ void bench_crowd_start(struct bench_crowd *crowd, struct world *world,
         .world = world,
         .options = options,
         .per_stream = per_stream,
+        .crypto = world->crypto,
         .publisher = bench_memory(options->streams * sizeof(struct client)),
         .next_index = bench_memory(options->streams * sizeof(uint64_t)),
         .viewer = keep ? bench_memory((size_t)options->streams * per_stream * sizeof(struct client))
@@ -220,14 +221,12 @@ uint64_t bench_now_ns(void)
 
 void bench_publish_at(struct bench_crowd *crowd, unsigned stream, uint32_t timestamp)
 {
-    static uint8_t body[1500];
     struct world *world = crowd->world;
     struct client *from = &crowd->publisher[stream];
     uint64_t index = ++crowd->next_index[stream];
     uint8_t wire[2048];
     // A VP8 descriptor: start of partition 0; then the P bit: only the first is a key frame.
-    body[0] = 0x10;
-    body[1] = index == 1 ? 0 : 1;
+    uint8_t body[1500] = {0x10, index != 1};
     rtp_header_write(wire, &(struct rtp_header){.pt = 96,
                                                 .marker = true,
                                                 .seq = (uint16_t)index,
@@ -240,7 +239,7 @@ void bench_publish_at(struct bench_crowd *crowd, unsigned stream, uint32_t times
                            .payload_len = (uint16_t)crowd->options->payload,
                            .ssrc = VIDEO_SSRC,
                            .index = index};
-    protect_seal(world->crypto, &job, 1);
+    protect_seal(crowd->crypto, &job, 1);
     world_inject(world, from->worker, &from->addr,
                  (uint16_t)(world->config.media4.port + from->worker), wire,
                  RTP_HEADER + crowd->options->payload + protect_tag_len(from->tx.key.profile));

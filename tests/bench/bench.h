@@ -46,6 +46,7 @@ struct bench_crowd {
     struct client *publisher; // by stream
     struct client *viewer;    // by stream and number; NULL unless kept
     uint64_t *next_index;     // by stream
+    struct protect *crypto;   // of the thread that publishes
 };
 
 // Starts the world with pools and tables as large as the options ask for. Viewers are kept (about

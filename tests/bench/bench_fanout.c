@@ -15,7 +15,9 @@ int main(int argc, char **argv)
     // At saturation packets of many streams wait on the wire, so a turn takes a burst of them.
     if (!o.burst)
         o.burst = RTE_MIN(o.streams, (unsigned)BURST);
-    if (strcmp(o.path, "memory") == 0) {
+    if (strcmp(o.path, "memory") == 0 && o.workers > 1) {
+        fanout_workers(&o);
+    } else if (strcmp(o.path, "memory") == 0) {
         fanout_memory(&o);
     } else if (strcmp(o.path, "af_xdp") == 0) {
         fanout_afxdp(&o);

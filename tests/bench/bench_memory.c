@@ -95,6 +95,7 @@ int main(int argc, char **argv)
     if (world_start_node(&world, &config))
         return 1;
     populate(many);
+    crowd.crypto = world.crypto;
     double each = ((double)occupied() - (double)before) / (many - few);
     double second = stream_second(), sent = (o.payload + RTP_HEADER) * (1e9 / INTERVAL_NS);
     printf(o.json ? "{\"bench\":\"memory\",\"sessions\":%u,\"bytes_per_session\":%.0f,"

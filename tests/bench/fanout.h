@@ -5,6 +5,7 @@
 #include "bench.h"
 
 void fanout_memory(struct bench_options *options);
+void fanout_workers(struct bench_options *options); // several, in memory
 void fanout_afxdp(struct bench_options *options);
 
 #endif
