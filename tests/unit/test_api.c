@@ -1,5 +1,6 @@
 // What operators and Prometheus see, against a fake set of sessions and counters in a real channel.
 #include "../../controlplane/api.h"
+#include "../../controlplane/commands.h"
 #include "../../controlplane/metrics.h"
 #include "fake_sessions.h"
 #include <errno.h>
@@ -101,6 +102,9 @@ static void rates_are_differences_of_samples(void **state)
     worker->count[COUNT_cycles_busy] = 3000000;
     worker->count[COUNT_cycles_idle] = 1000000;
     worker->drop[DROP_tx_full] = 20;
+    worker->frames_waiting = 5;
+    worker->media_waiting = 6;
+    worker->ring_packets = 700;
     json_t *o = api_workers(f->api, S + S / 2); // too early for a sample
     assert_int_equal(number(row(o, "workers", 1), "tx_packets_rate"), 0);
     json_decref(o);
@@ -110,6 +114,10 @@ static void rates_are_differences_of_samples(void **state)
     assert_int_equal(number(row(o, "workers", 1), "cycles_per_packet"), 600);
     assert_int_equal(number(row(o, "workers", 1), "dropped"), 20);
     assert_true(json_real_value(json_object_get(row(o, "workers", 1), "busy_percent")) == 75.0);
+    assert_true(json_real_value(json_object_get(row(o, "workers", 1), "idle_percent")) == 25.0);
+    assert_int_equal(number(row(o, "workers", 1), "frames_waiting"), 5);
+    assert_int_equal(number(row(o, "workers", 1), "media_waiting"), 6);
+    assert_int_equal(number(row(o, "workers", 1), "ring_packets"), 700);
     assert_int_equal(number(json_object_get(row(o, "workers", 1), "counts"), "tx_packets"), 5000);
     assert_int_equal(number(row(o, "workers", 0), "tx_packets_rate"), 0);
     json_decref(o);
@@ -126,6 +134,27 @@ static void rates_are_differences_of_samples(void **state)
     o = api_workers(f->api, 4 * S);
     assert_int_equal(number(row(o, "workers", 1), "tx_packets_rate"), 0);
     json_decref(o);
+}
+
+// A column without its field would be shown empty.
+static void columns_are_fields(void **state)
+{
+    static const char *const views[] = {"workers", "stages", "drops", "ports", "streams"};
+    struct fixture *f = *state;
+    for (size_t i = 0; i < sizeof(views) / sizeof(views[0]); i++) {
+        char request[64];
+        int n = snprintf(request, sizeof(request), "{\"command\":\"show %s\",\"columns\":true}",
+                         views[i]);
+        json_t *o = command_answer(f->api, request, (size_t)n, S);
+        const json_t *columns = json_object_get(o, "columns");
+        assert_true(json_array_size(columns) > 3);
+        for (size_t c = 0; c < json_array_size(columns); c++) {
+            const char *field = text(json_array_get(columns, c), "field");
+            if (json_object_get(row(o, views[i], 0), field) == NULL)
+                fail_msg("show %s: no %s", views[i], field);
+        }
+        json_decref(o);
+    }
 }
 
 static void asking_for_stages_has_them_counted(void **state)
@@ -337,6 +366,7 @@ int main(void)
         TEST(status_sums_up),
         TEST(status_follows_the_dataplane),
         TEST(rates_are_differences_of_samples),
+        TEST(columns_are_fields),
         TEST(asking_for_stages_has_them_counted),
         TEST(workers_tell_their_state),
         TEST(streams_come_by_name),

@@ -162,6 +162,31 @@ static void test_figures_are_those_of_the_load(void **state)
     assert_int_equal(stats->tx_free, stats->tx_size);
 }
 
+// Stages are counted while somebody asks; together they are no more than the time that passed.
+static void test_stages_are_those_of_the_load(void **state)
+{
+    static const enum stage busy[] = {STAGE_port_rx, STAGE_parse,       STAGE_open,
+                                      STAGE_headers, STAGE_seal,        STAGE_finish,
+                                      STAGE_port_tx, STAGE_housekeeping};
+    const struct stats_worker *stats = channel_worker_stats(&world.control, 0);
+    struct load load = {0};
+    for (int i = 0; i < STAGES; i++)
+        assert_int_equal(stats->stage_cycles[i], 0);
+    channel_ask_stages(&world.control, world.now_ns + 1000 * MS);
+    uint64_t start = rte_rdtsc(), sum = 0;
+    one_second(&load, SECONDS);
+    uint64_t elapsed = rte_rdtsc() - start;
+    for (unsigned i = 0; i < RTE_DIM(busy); i++)
+        assert_true(stats->stage_cycles[busy[i]] > 0);
+    for (int i = 0; i < STAGES; i++)
+        sum += stats->stage_cycles[i];
+    assert_true(sum > 0 && sum < elapsed);
+    world_pass(&world, 10);
+    uint64_t after = stats->stage_cycles[STAGE_seal];
+    one_second(&load, SECONDS + 1); // nobody asks any more
+    assert_int_equal(stats->stage_cycles[STAGE_seal], after);
+}
+
 static void test_figures_go_with_what_they_are_of(void **state)
 {
     struct msg_stream_close close = {
@@ -185,6 +210,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_figures_are_those_of_the_load),
+        cmocka_unit_test(test_stages_are_those_of_the_load),
         cmocka_unit_test(test_figures_go_with_what_they_are_of),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
