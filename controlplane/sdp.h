@@ -16,12 +16,14 @@
 #define SDP_MAX_LINE 4096          // bytes of a line, line end excluded
 #define SDP_MAX_MEDIA 16           // m-lines
 #define SDP_MAX_FORMATS 64         // payload types of an m-line
-#define SDP_MAX_CANDIDATES 64      // of a description or fragment
-#define SDP_MAX_SSRCS 32           // of an m-line
-#define SDP_MAX_GROUPS 16          // FID and SIM ssrc-groups of an m-line
-#define SDP_MAX_RIDS 8             // of an m-line, sending direction
-#define SDP_MAX_FINGERPRINTS 4     // usable ones of a section; more are ignored
-#define SDP_MAX_TOKEN 64           // bytes of a mid, rid, media type, protocol or format
+// Of a description or fragment. A machine with many interfaces offers each of their addresses over
+// UDP and TCP, and nothing is kept of any.
+#define SDP_MAX_CANDIDATES 512
+#define SDP_MAX_SSRCS 32       // of an m-line
+#define SDP_MAX_GROUPS 16      // FID and SIM ssrc-groups of an m-line
+#define SDP_MAX_RIDS 8         // of an m-line, sending direction
+#define SDP_MAX_FINGERPRINTS 4 // usable ones of a section; more are ignored
+#define SDP_MAX_TOKEN 64       // bytes of a mid, rid, media type, protocol or format
 
 // Characters of the input, not NUL-terminated; len 0 is "not there".
 struct sdp_view {

@@ -119,8 +119,9 @@ static uint8_t find_rtx(const struct sdp_media *media, const struct sdp_format *
         const struct sdp_format *rtx = &media->format[i];
         struct sdp_view apt;
         uint32_t pt;
-        if (sdp_view_is_nocase(rtx->encoding, "rtx") && rtx->clock_rate == format->clock_rate &&
-            sdp_fmtp_get(rtx->fmtp, "apt", &apt) && sdp_number(apt, 127, &pt) && pt == format->pt)
+        if (sdp_codec_pt(rtx->pt) && sdp_view_is_nocase(rtx->encoding, "rtx") &&
+            rtx->clock_rate == format->clock_rate && sdp_fmtp_get(rtx->fmtp, "apt", &apt) &&
+            sdp_number(apt, 127, &pt) && pt == format->pt)
             return rtx->pt;
     }
     return MSG_NO_PT;

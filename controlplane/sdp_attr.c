@@ -163,7 +163,7 @@ static int read_group(struct sdp_section *in, struct sdp_view value)
 static int read_candidate(struct sdp_section *in, struct sdp_view value)
 {
     if (in->sdp->candidates == SDP_MAX_CANDIDATES)
-        return sdp_fail(in->reader, -E2BIG, "more than 64 candidates");
+        return sdp_fail(in->reader, -E2BIG, "more than 512 candidates");
     if (!sdp_is_candidate(value))
         return sdp_fail(in->reader, -EINVAL, "malformed candidate");
     in->sdp->candidates++;

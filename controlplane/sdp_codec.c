@@ -81,8 +81,15 @@ static unsigned h264_profile(struct sdp_view fmtp)
     return 0x10000 | id >> 8;
 }
 
+bool sdp_codec_pt(uint8_t pt)
+{
+    return pt < 64 || pt > 95;
+}
+
 enum codec sdp_codec_of(const struct sdp_format *format)
 {
+    if (!sdp_codec_pt(format->pt))
+        return CODEC_NONE;
     for (int c = CODEC_NONE + 1; c < CODECS; c++) {
         if (!sdp_view_is_nocase(format->encoding, codecs[c].name) ||
             format->clock_rate != codecs[c].clock_rate || format->channels != codecs[c].channels)

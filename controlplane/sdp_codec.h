@@ -8,8 +8,12 @@
 const char *sdp_codec_name(enum codec codec);
 enum media_kind sdp_codec_kind(enum codec codec);
 
+// Whether a payload type may be used beside RTCP on one port: 64..95 read as RTCP (RFC 5761 4).
+bool sdp_codec_pt(uint8_t pt);
+
 // The codec that a format names, by name, clock rate and channels; CODEC_NONE for those that we do
-// not forward and for H.264 whose profile-level-id is malformed.
+// not forward, for payload types that read as RTCP and for H.264 whose profile-level-id is
+// malformed.
 enum codec sdp_codec_of(const struct sdp_format *format);
 
 // Copies the parameters that an answer repeats, and leaves the rest.

@@ -18,7 +18,7 @@ static int read_candidate(struct sdp_reader *reader, struct sdp_fragment *fragme
                           struct sdp_view value)
 {
     if (fragment->candidates == SDP_MAX_CANDIDATES)
-        return sdp_fail(reader, -E2BIG, "more than 64 candidates");
+        return sdp_fail(reader, -E2BIG, "more than 512 candidates");
     // A browser's "no more candidates" is an empty string, which some clients send as it is.
     if (value.len && !sdp_is_candidate(value))
         return sdp_fail(reader, -EINVAL, "malformed candidate");

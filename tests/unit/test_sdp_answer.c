@@ -525,6 +525,38 @@ static void test_unbundled(void **state)
     }
 }
 
+// Payload types that read as RTCP on a shared port, which the dataplane would refuse, too.
+static void test_rtcp_like_payload_types(void **state)
+{
+#define VIDEO(list)                                                                                \
+    SESSION BUNDLE CREDENTIALS FINGERPRINT "m=video 9 UDP/TLS/RTP/SAVPF " list "\n"                \
+                                           "a=mid:0\na=rtcp-mux\n"
+    static const struct {
+        const char *text;
+        int rc;
+        uint8_t pt, rtx_pt;
+    } rows[] = {
+        {VIDEO("72") "a=rtpmap:72 VP8/90000\n", -ENOMSG, 0, 0},
+        {VIDEO("72 96") "a=rtpmap:72 VP8/90000\na=rtpmap:96 VP8/90000\n", 0, 96, MSG_NO_PT},
+        {VIDEO("96 95 97") "a=rtpmap:96 VP8/90000\na=rtpmap:95 rtx/90000\na=fmtp:95 apt=96\n"
+                           "a=rtpmap:97 rtx/90000\na=fmtp:97 apt=96\n",
+         0, 96, 97},
+        {VIDEO("63 64") "a=rtpmap:63 VP8/90000\na=rtpmap:64 rtx/90000\na=fmtp:64 apt=63\n", 0, 63,
+         MSG_NO_PT},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct sdp *offer = parse_good(rows[i].text, strlen(rows[i].text));
+        struct sdp_answer answer;
+        struct sdp_error error;
+        int rc = sdp_answer_publish(offer, ALL, &answer, &error);
+        if (rc != rows[i].rc || (rc == 0 && (answer.tracks.track[0].pt != rows[i].pt ||
+                                             answer.tracks.track[0].rtx_pt != rows[i].rtx_pt)))
+            fail_msg("row %zu: %d, %u/%u", i, rc, answer.tracks.track[0].pt,
+                     answer.tracks.track[0].rtx_pt);
+        free(offer);
+    }
+}
+
 static void test_wrong_direction(void **state)
 {
     struct sdp_tracks stream = stream_of("chromium-whip", ALL);
@@ -704,11 +736,17 @@ static void test_answer_max(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_publish),       cmocka_unit_test(test_play),
-        cmocka_unit_test(test_refused),       cmocka_unit_test(test_wrong_direction),
-        cmocka_unit_test(test_transport),     cmocka_unit_test(test_fit),
-        cmocka_unit_test(test_fmtp_is_clean), cmocka_unit_test(test_write_is_bounded),
-        cmocka_unit_test(test_answer_max),    cmocka_unit_test(test_unbundled),
+        cmocka_unit_test(test_publish),
+        cmocka_unit_test(test_play),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_wrong_direction),
+        cmocka_unit_test(test_transport),
+        cmocka_unit_test(test_fit),
+        cmocka_unit_test(test_fmtp_is_clean),
+        cmocka_unit_test(test_write_is_bounded),
+        cmocka_unit_test(test_answer_max),
+        cmocka_unit_test(test_unbundled),
+        cmocka_unit_test(test_rtcp_like_payload_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
