@@ -214,10 +214,20 @@ static const char *offer(enum session_role role)
     return text;
 }
 
+// On a busy machine this process may have stood still for longer than a dataplane may.
+static bool dataplane_lives(void *opaque)
+{
+    struct node *n = opaque;
+    bool ready = false;
+    channel_beat(&n->dp, uv_hrtime(), true);
+    return dpclient_peer(n->set->dataplane, NULL, &ready) == PEER_ALIVE && ready;
+}
+
 static struct session *post(struct node *n, enum session_role role, const char *stream, char *body,
                             size_t size)
 {
     struct session_reply reply;
+    assert_true(run_until(&loop, dataplane_lives, n, 5000));
     session_create(n->set, role, stream, offer(role), strlen(offer(role)), "192.0.2.9", &reply);
     if (reply.status != 201)
         fail_msg("%d %s", reply.status, reply.reason);
