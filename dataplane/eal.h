@@ -29,8 +29,8 @@ int eal_start(const struct abi_config *config, char *why, size_t why_size);
 // Frees the pools and ends EAL. Workers have returned and the port is closed.
 void eal_stop(void);
 
-// How many of a pool's mbufs the calling thread could have at once. What lies in the caches of other
-// cores is out of its reach until they free more.
+// How many of a pool's mbufs the calling thread could have at once. What lies in the caches of
+// other cores is out of its reach until they free more.
 uint32_t eal_pool_free(const struct rte_mempool *pool);
 // The same without what lies in its own cache: how many any thread could have.
 uint32_t eal_pool_shared(const struct rte_mempool *pool);
