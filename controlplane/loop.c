@@ -143,6 +143,7 @@ static void reload(struct loop *loop)
         config_free(config);
     }
     http_reload(loop->http);
+    replicate_reload(loop->replicate);
     sd_notify(0, "READY=1");
 }
 

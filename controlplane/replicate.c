@@ -436,6 +436,13 @@ void replicate_dtls(struct replicate *r, const struct session *s, const uint8_t 
     replicate_send(r, &m);
 }
 
+void replicate_reload(struct replicate *r)
+{
+    char why[256] = "";
+    if (r != NULL && replink_reload(r->link, why, sizeof(why)) != 0)
+        log_warning("%s; the old certificate stays in use", why);
+}
+
 static void free_handle(uv_handle_t *handle)
 {
     free(handle);

@@ -70,6 +70,9 @@ unsigned replicate_candidates(const struct replicate *r, uint32_t worker, struct
 bool replicate_wait(struct replicate *r, struct session *session, session_await_fn done,
                     void *opaque);
 
+// Reads the files of the connection again; what cannot be read stays as it was, with a warning.
+void replicate_reload(struct replicate *r);
+
 // For the operator. 0, or a negative errno with a reason in `why`.
 int replicate_drain(struct replicate *r, char *why, size_t why_size);
 int replicate_failback(struct replicate *r, char *why, size_t why_size);

@@ -502,31 +502,44 @@ static void on_tick(uv_timer_t *timer)
 
 // ---- the link
 
-static int make_ctx(struct replink *link, char *why, size_t why_size)
+static int make_ctx(const struct replink_config *c, SSL_CTX **out, char *why, size_t why_size)
 {
-    const struct replink_config *c = &link->config;
     const char *what = NULL;
     ERR_clear_error();
-    link->ctx = SSL_CTX_new(TLS_method());
-    if (link->ctx == NULL)
+    SSL_CTX *ctx = SSL_CTX_new(TLS_method());
+    if (ctx == NULL)
         return -ENOMEM;
-    SSL_CTX_set_min_proto_version(link->ctx, TLS1_3_VERSION);
-    SSL_CTX_set_num_tickets(link->ctx, 0); // a session is never resumed: certificates are seen
-    SSL_CTX_set_session_cache_mode(link->ctx, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_verify(link->ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
-    if (SSL_CTX_load_verify_locations(link->ctx, c->ca, NULL) != 1)
+    SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
+    SSL_CTX_set_num_tickets(ctx, 0); // a session is never resumed: certificates are seen
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    if (SSL_CTX_load_verify_locations(ctx, c->ca, NULL) != 1)
         what = c->ca;
-    else if (SSL_CTX_use_certificate_chain_file(link->ctx, c->certificate) != 1)
+    else if (SSL_CTX_use_certificate_chain_file(ctx, c->certificate) != 1)
         what = c->certificate;
-    else if (SSL_CTX_use_PrivateKey_file(link->ctx, c->key, SSL_FILETYPE_PEM) != 1 ||
-             SSL_CTX_check_private_key(link->ctx) != 1)
+    else if (SSL_CTX_use_PrivateKey_file(ctx, c->key, SSL_FILETYPE_PEM) != 1 ||
+             SSL_CTX_check_private_key(ctx) != 1)
         what = c->key;
-    if (what == NULL)
+    if (what == NULL) {
+        *out = ctx;
         return 0;
+    }
     const char *reason = ERR_reason_error_string(ERR_peek_last_error());
     snprintf(why, why_size, "protection: %s cannot be used: %s", what,
              reason != NULL ? reason : "it is no PEM file");
+    SSL_CTX_free(ctx);
     return -EINVAL;
+}
+
+int replink_reload(struct replink *link, char *why, size_t why_size)
+{
+    SSL_CTX *fresh = NULL;
+    int rc = make_ctx(&link->config, &fresh, why, why_size);
+    if (rc != 0)
+        return rc;
+    SSL_CTX_free(link->ctx); // connections hold it as long as they need it
+    link->ctx = fresh;
+    return 0;
 }
 
 static int start(struct replink *link, char *why, size_t why_size)
@@ -553,9 +566,8 @@ int replink_new(struct replink **out, uv_loop_t *loop, const struct replink_conf
     link->handlers = handlers;
     link->opaque = opaque;
     snprintf(link->why, sizeof(link->why), "not connected yet");
-    int rc = make_ctx(link, why, why_size);
+    int rc = make_ctx(config, &link->ctx, why, why_size);
     if (rc != 0) {
-        SSL_CTX_free(link->ctx);
         free(link);
         return rc;
     }

@@ -49,6 +49,10 @@ int replink_new(struct replink **out, uv_loop_t *loop, const struct replink_conf
 // Closes everything without calling a handler; the memory goes in the loop's next turns.
 void replink_free(struct replink *link);
 
+// Reads certificate, key and authority again, for the connections to come. 0, or a negative errno
+// with a line in `why`: then the old ones stay.
+int replink_reload(struct replink *link, char *why, size_t why_size);
+
 bool replink_up(const struct replink *link);
 // Whether what waits to be sent is short; senders of much look before each frame.
 bool replink_room(const struct replink *link);

@@ -429,12 +429,52 @@ static void test_a_trunk_goes_on_after_a_long_cut(void **state)
     assert_int_equal(b->stats->drop[DROP_trunk_auth] + b->stats->drop[DROP_trunk_replay], refused);
 }
 
+// Only b runs, and still takes a for alive, while a's worker has no core.
+static void only_b(uint64_t ms)
+{
+    for (uint64_t i = 0; i < ms * 2; i++) {
+        now += MS / 2;
+        node[1].now_ns = node[1].workers[0].watches[0].bfd.heard_ns = now;
+        world_turn(&node[1]);
+        for (unsigned f = 0; f < node[1].out_count; f++)
+            deliver(1, &node[1].out[f]);
+        node[1].out_count = 0;
+    }
+}
+
+// A worker that was away for longer than the detection time reads what waits before it judges.
+static void test_a_late_worker_hears_first(void **state)
+{
+    const struct bfd *bfd = &node[0].workers[0].watches[0].bfd;
+    uint8_t junk[20] = {0x80, 96};
+    cut = false;
+    pass(4000);
+    assert_int_equal(bfd->state, BFD_UP);
+    uint32_t downs = bfd->downs;
+    for (int i = 0; i < 3 * BURST; i++) // more than one turn takes in
+        world_inject(&node[0], 0, &viewer.addr, 7000, junk, sizeof(junk));
+    only_b(60);
+    turn();
+    pass(100);
+    assert_int_equal(bfd->state, BFD_UP);
+    assert_int_equal(bfd->downs, downs);
+    // And it does judge when nothing waits.
+    uint64_t heard = bfd->heard_ns;
+    alive[1] = false;
+    pass(60);
+    assert_int_equal(bfd->state, BFD_DOWN);
+    assert_int_equal(bfd->downs, downs + 1);
+    assert_in_range(now - heard, 30 * MS, 70 * MS);
+    alive[1] = true;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_standby_goes_on_where_the_active_died),
         cmocka_unit_test(test_a_forged_partner_changes_nothing),
         cmocka_unit_test(test_a_trunk_goes_on_after_a_long_cut),
+        cmocka_unit_test(test_a_late_worker_hears_first),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -310,6 +310,37 @@ static void test_files_that_are_no_certificates(void **state)
     assert_non_null(strstr(why, "ca.srl cannot be used"));
 }
 
+static void copy_file(const char *from, const char *to)
+{
+    char command[256];
+    snprintf(command, sizeof(command), "cp %s/%s %s/%s", certs, from, certs, to);
+    assert_int_equal(system(command), 0); // NOLINT(concurrency-mt-unsafe, cert-env33-c)
+}
+
+// A renewed certificate is taken up by the next connection; a broken file changes nothing.
+static void test_certificates_are_read_again(void **state)
+{
+    char why[256] = "";
+    copy_file("b.pem", "renewed.pem");
+    copy_file("b.key", "renewed.key");
+    open_end(&a, "a", "b", "a", 0);
+    open_end(&b, "b", "a", "renewed", replink_port(a.link));
+    assert_true(run_until(&loop, both_up, NULL, 3000));
+    copy_file("ca.pem", "renewed.key");
+    assert_int_equal(replink_reload(b.link, why, sizeof(why)), -EINVAL);
+    assert_non_null(strstr(why, "renewed.key cannot be used"));
+    replink_drop(b.link, "the test wants another connection");
+    assert_true(run_until(&loop, both_down, NULL, 1000));
+    assert_true(run_until(&loop, both_up, NULL, 3000));
+    copy_file("other.pem", "renewed.pem"); // not what a expects: seen only if it is in use
+    copy_file("other.key", "renewed.key");
+    assert_int_equal(replink_reload(b.link, why, sizeof(why)), 0);
+    assert_true(replink_up(b.link)); // nothing that is up is lost
+    replink_drop(b.link, "the test wants another connection");
+    assert_true(run_until(&loop, a_explains, "its certificate is not b's", 3000));
+    close_pair();
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, loop_open, loop_end)
@@ -325,6 +356,7 @@ int main(void)
         TEST(test_a_stalled_partner_is_given_up),
         TEST(test_a_silent_stranger_holds_nobody_up),
         TEST(test_files_that_are_no_certificates),
+        TEST(test_certificates_are_read_again),
     };
     log_level(LEVEL_ERROR);
     return cmocka_run_group_tests(tests, make_certificates, remove_certificates);
