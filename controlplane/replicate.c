@@ -199,7 +199,8 @@ static void tell_synced(struct replicate *r)
 {
     for (unsigned g = 0; g < 2; g++) {
         struct wire_synced m = {.head = {.type = WIRE_SYNCED, .length = sizeof(m)},
-                                .owner = owner_of(g)};
+                                .owner = owner_of(g),
+                                .all = group_held(r, g)};
         if (r->sync_owed[g] && replicate_send(r, &m) == 0) {
             r->sync_owed[g] = false;
             r->group[g].syncing = false;
@@ -346,9 +347,10 @@ static void on_down(void *opaque, const char *why)
 static void on_synced(struct replicate *r, const struct wire_synced *m)
 {
     unsigned group = group_index(m->owner);
-    if (group_held(r, group))
+    bool held = group_held(r, group);
+    if (held && !m->all)
         replicate_synchronise(r, group); // the partner has named what only it knew
-    else
+    else if (!held && m->all)
         import_sweep(r, group);
     r->partner_synced[group] = true;
 }

@@ -322,7 +322,11 @@ int replicate_hand_over(struct replicate *r, unsigned group)
                            .role = GROUP_ACTIVE,
                            .wish = GROUP_ACTIVE};
     g->handing = true;
-    return g->syncing || r->sync_owed[group] || !TAILQ_EMPTY(&r->queue) ? 0 : replicate_send(r, &m);
+    // Before it knows all of the group the partner must not hold it: what it then called all would
+    // not be.
+    return !r->partner_synced[group] || g->syncing || r->sync_owed[group] || !TAILQ_EMPTY(&r->queue)
+               ? 0
+               : replicate_send(r, &m);
 }
 
 static int check_handing(const struct replicate *r, char *why, size_t why_size)
@@ -426,6 +430,9 @@ void groups_tick(struct replicate *r, uint64_t now)
                     r->config->protection.partner.name, replink_why(r->link));
         become(r, 0, GROUP_ACTIVE, msg_next_term(r->group[0].term, true), "nobody else does");
     }
+    for (unsigned g = 0; g < 2; g++)
+        if (r->group[g].claim > r->group[g].term && group_held(r, g) && !link_up(r))
+            become(r, g, GROUP_STANDBY, r->group[g].claim, "our link is down");
     for (unsigned g = 0; g < 2; g++)
         if (r->group[g].handing && group_held(r, g) && replink_up(r->link))
             replicate_hand_over(r, g); // what was in the way may be gone

@@ -135,7 +135,7 @@ int wire_check(const struct wire_head *head)
         good = check_token(&m->session_gone.token);
         break;
     case WIRE_SYNCED:
-        good = m->synced.owner <= WIRE_YOURS;
+        good = m->synced.owner <= WIRE_YOURS && m->synced.all <= 1;
         break;
     case WIRE_DTLS:
         good = check_dtls(&m->dtls);

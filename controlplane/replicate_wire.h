@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define WIRE_MAGIC 0x70726c68u // "hlrp"; another byte order reads as another magic
-#define WIRE_VERSION 1u
+#define WIRE_VERSION 2u
 #define WIRE_FRAME_MAX 4096 // bytes, head included
 #define WIRE_REASON_MAX 128
 
@@ -120,7 +120,9 @@ struct wire_session_gone {
 
 struct wire_synced {
     struct wire_head head;
-    uint8_t owner, pad[7];
+    uint8_t owner;
+    uint8_t all; // 1: of the holder, who has named every session; 0: what it alone knew
+    uint8_t pad[6];
 };
 
 struct wire_dtls {

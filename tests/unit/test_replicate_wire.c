@@ -164,7 +164,7 @@ static void test_hello_says_who_is_wrong(void **state)
         const char *why;
     } cases[] = {
         {offsetof(struct wire_hello, magic), 0x686c7270, "does not speak this protocol"},
-        {offsetof(struct wire_hello, version), WIRE_VERSION + 1, "it speaks version 2 of"},
+        {offsetof(struct wire_hello, version), WIRE_VERSION + 1, "it speaks version 3 of"},
         {offsetof(struct wire_hello, node), 'c', "it calls itself 'c', not 'b'"},
         {offsetof(struct wire_hello, abi_version), ABI_VERSION + 1, "another layout"},
         {offsetof(struct wire_hello, session_size), 8, "another layout"},
