@@ -14,6 +14,7 @@
 
 // As on the channel (RFC 5880 4.1), and one more: the dataplane has not said yet.
 enum { BFD_DOWN = 1, BFD_INIT, BFD_UP, BFD_UNKNOWN };
+#define BFD_DIAG_EXPIRED 1      // we heard nothing; else the partner says that it did not hear us
 #define STATE_MAGIC 0x68746772u // "htgr"
 
 // RUNTIME_DIR/groups: what a restarted control plane goes on from.
@@ -230,12 +231,12 @@ static bool link_up(const struct replicate *r)
     return __atomic_load_n(&channel_port_stats(r->set->channel)->link_up, __ATOMIC_RELAXED) != 0;
 }
 
-// The partner took a group that we serve because it cannot see us: the path between us is cut, but
-// not the one over which it told us. While our own link is up both go on, with the same bytes,
-// until the path heals: who stops now may be the only one whom some clients reach.
+// The partner took a group that we serve because it cannot see us, nor we it: the path between us
+// is cut, but not the one over which it told us. While our own link is up both go on, with the same
+// bytes, until the path heals: who stops now may be the only one whom some clients reach.
 static bool is_cut(const struct replicate *r)
 {
-    return (r->bfd_state == BFD_DOWN || r->bfd_state == BFD_INIT) && link_up(r);
+    return r->bfd_state == BFD_DOWN && r->bfd_diag == BFD_DIAG_EXPIRED && link_up(r);
 }
 
 // What both nodes make of their two views, each for itself.
