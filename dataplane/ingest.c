@@ -284,6 +284,7 @@ static void enter_space(struct worker *worker, struct track *track, uint64_t ind
     }
     cache_clear(&track->ring, index);
     track->next_index = index;
+    track->key_sent = false; // or a lower space's key frames would count as older ones
 }
 
 // The track's ring owns one reference, the caller gets another.

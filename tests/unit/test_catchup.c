@@ -2,6 +2,7 @@
 // publisher is asked instead. Under a virtual clock; a packet is published every 10 ms.
 #include "../../dataplane/catchup.h"
 #include "../../dataplane/eal.h"
+#include "../../dataplane/ingest.h"
 #include "../../dataplane/rtcp.h"
 #include "../sim/world.h"
 #include <setjmp.h>
@@ -351,6 +352,49 @@ static void test_a_successor_does_not_go_on_with_it(void **state)
     end_stream();
 }
 
+// The publisher comes back at another worker, so the track goes on in another space of indexes, be
+// it lower or higher: also there a viewer begins with the last key frame.
+static void test_a_track_that_began_anew(void **state)
+{
+    struct client viewer, early;
+    struct got got;
+    struct stream *stream;
+    for (int higher = 0; higher < 2; higher++) {
+        start_stream();
+        stream = tables_stream(&world.workers[0].tables, STREAM_ID);
+        join(&early, ROLE_PLAY, 10);
+        publish(true);
+        publish_for(3);
+        struct rte_mbuf *m = rte_pktmbuf_alloc(world.workers[0].pools.cache);
+        rte_pktmbuf_append(m, 200);
+        uint8_t *packet = rte_pktmbuf_mtod(m, uint8_t *);
+        memset(packet, 0, 200);
+        rtp_header_write(packet, &(struct rtp_header){.pt = 96, .ssrc = VIDEO_SSRC});
+        uint64_t index = stream->track[0].next_index;
+        index = higher ? index + (UINT64_C(4) << INDEX_SPACE_BITS) : 0x100000;
+        *media_meta(m) = (struct media_meta){.index = index,
+                                             .arrival_ns = world.now_ns,
+                                             .stream = STREAM_ID,
+                                             .timestamp = 77,
+                                             .header = RTP_HEADER,
+                                             .payload = 188,
+                                             .keyframe = true};
+        // As from another worker, which found its place.
+        assert_true(ingest_shared(&world.workers[0], m));
+        world.workers[0].media[world.workers[0].media_count++] = m;
+        world_turn(&world);
+        take(&early, &got);
+        assert_int_equal(got.count, 5);
+        assert_int_equal(got.seq[4], (uint16_t)(got.seq[0] + 4));
+        join(&viewer, ROLE_PLAY, 11);
+        take(&viewer, &got);
+        assert_int_equal(got.count, 1);
+        assert_true(world_leave(&world, &viewer));
+        assert_true(world_leave(&world, &early));
+        end_stream();
+    }
+}
+
 static int setup(void **state)
 {
     srandom(1);
@@ -377,6 +421,7 @@ int main(void)
         cmocka_unit_test(test_holes_stay_holes),
         cmocka_unit_test(test_a_standby_sends_nothing),
         cmocka_unit_test(test_a_successor_does_not_go_on_with_it),
+        cmocka_unit_test(test_a_track_that_began_anew),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
