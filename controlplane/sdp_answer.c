@@ -351,6 +351,35 @@ static void agree_play(const struct sdp_media *media, const struct sdp_format *f
     track->feedback = format->feedback & (FB_NACK | FB_PLI | FB_FIR);
 }
 
+static bool is_tagged(const struct sdp *offer, const struct sdp_media *media)
+{
+    struct sdp_view rest = offer->bundle, mid;
+    return sdp_split(&rest, ' ', &mid) && media->mid.len == mid.len &&
+           memcmp(media->mid.at, mid.at, mid.len) == 0;
+}
+
+// GStreamer's webrtcbin hangs the bundle's transport on the m-line that its offer names first, and
+// receives nothing if that one is rejected (RFC 9143 7.3.3 would have another take its place). So
+// where the stream has nothing for it, it is kept and idle.
+static void keep_tagged(const struct sdp *offer, struct sdp_answer *answer)
+{
+    for (int m = 0; m < offer->medias && answer->tracks.count; m++) {
+        const struct sdp_media *media = &offer->media[m];
+        if (answer->media_track[m] != SDP_REJECTED || !is_tagged(offer, media) ||
+            !is_open(offer, media, ROLE_PLAY) || !media->rtcp_mux)
+            continue;
+        const struct sdp_format *format = first_allowed(media, SDP_ALL_CODECS);
+        if (!format)
+            return;
+        answer->idle = (struct msg_track){.kind = (uint8_t)kind_of(media),
+                                          .codec = (uint8_t)sdp_codec_of(format),
+                                          .pt = format->pt,
+                                          .rtx_pt = MSG_NO_PT,
+                                          .clock_rate = format->clock_rate};
+        answer->media_track[m] = SDP_IDLE;
+    }
+}
+
 int sdp_answer_play(const struct sdp *offer, const struct sdp_tracks *stream,
                     struct sdp_answer *answer, struct sdp_error *error)
 {
@@ -375,5 +404,6 @@ int sdp_answer_play(const struct sdp *offer, const struct sdp_tracks *stream,
             break;
         }
     }
+    keep_tagged(offer, answer);
     return rc ? rc : finish_answer(answer, any_open, error);
 }

@@ -15,6 +15,7 @@
 #define SDP_ANSWER_MAX 24576 // bytes that hold any answer, NUL included
 #define SDP_FMTP_MAX 256
 #define SDP_REJECTED 0xff
+#define SDP_IDLE 0xfe                       // part of the bundle, but nothing flows: a=inactive
 #define SDP_ALL_CODECS ((1u << CODECS) - 2) // bit (1 << enum codec) for each
 
 // Format parameters of a track, only those that matter, in the form of a=fmtp; "" for none.
@@ -33,7 +34,8 @@ struct sdp_answer {
     enum session_role role;
     struct sdp_tracks tracks;
     uint8_t
-        media_track[SDP_MAX_MEDIA]; // by m-line of the offer: index of its track or SDP_REJECTED
+        media_track[SDP_MAX_MEDIA]; // by m-line of the offer: index of its track, or one of above
+    struct msg_track idle;          // the format of the m-line that is SDP_IDLE
     bool dtls_client;               // we send the ClientHello (a=setup:active)
     struct sdp_view remote_ufrag, remote_pwd; // into the offer's text, ≤ MSG_REMOTE_ICE_MAX each
     uint8_t fingerprints;                     // 1..SDP_MAX_FINGERPRINTS; any of them will do

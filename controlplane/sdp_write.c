@@ -214,7 +214,9 @@ static void write_accepted(struct sdp_writer *writer, const struct sdp_answer *a
                            const struct sdp *offer, int m, const struct sdp_local *local)
 {
     const struct sdp_media *media = &offer->media[m];
-    const struct msg_track *track = &answer->tracks.track[answer->media_track[m]];
+    bool idle = answer->media_track[m] == SDP_IDLE;
+    const struct msg_track *track =
+        idle ? &answer->idle : &answer->tracks.track[answer->media_track[m]];
     sdp_text(writer, "m=%.*s 9 %.*s %u", SDP_VIEW(media->type), SDP_VIEW(media->proto), track->pt);
     if (track->rtx_pt != MSG_NO_PT)
         sdp_text(writer, " %u", track->rtx_pt);
@@ -222,12 +224,17 @@ static void write_accepted(struct sdp_writer *writer, const struct sdp_answer *a
     sdp_line(writer, "c=IN IP4 0.0.0.0");
     if (media->mid.len)
         sdp_line(writer, "a=mid:%.*s", SDP_VIEW(media->mid));
-    sdp_line(writer, "a=%s", answer->role == ROLE_PLAY ? "sendonly" : "recvonly");
+    sdp_line(writer, "a=%s",
+             idle                        ? "inactive"
+             : answer->role == ROLE_PLAY ? "sendonly"
+                                         : "recvonly");
     write_transport(writer, answer, media, local);
     if (media->common.extmap_allow_mixed && !offer->common.extmap_allow_mixed)
         sdp_line(writer, "a=extmap-allow-mixed");
     write_extensions(writer, answer, media, track);
-    write_codec(writer, track, answer->tracks.fmtp[answer->media_track[m]].text);
+    write_codec(writer, track, idle ? "" : answer->tracks.fmtp[answer->media_track[m]].text);
+    if (idle)
+        return;
     if (answer->role == ROLE_PLAY)
         write_sources(writer, track, local->cname);
     else

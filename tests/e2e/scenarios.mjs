@@ -88,15 +88,15 @@ const VIDEO = {
 };
 
 /** Starts whip-client as the publisher of `stream`, resolves when it is live. */
-async function whipClient(stream, codec) {
+async function whipClient(stream, codec, sound = true) {
   const [command, ...args] = process.env.HL_WHIP_CLIENT.split(' ');
   const line = (text) => text.replace(/\s+/g, ' ').trim();
   const child = start('hl-pub', command, [...args,
     '-u', `${base4}/whip/${stream}`, '-t', token, '-l', '3',
     '-V', line(`videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=180,framerate=${RATE}/1
       ! videoconvert ! queue ! ${VIDEO[codec]}`),
-    '-A', line(`audiotestsrc is-live=true wave=sine volume=0.2 ! audioconvert ! audioresample ! queue
-      ! opusenc bitrate=48000 ! rtpopuspay pt=111 ! application/x-rtp,media=audio,encoding-name=OPUS,payload=111`)]);
+    ...(!sound ? [] : ['-A', line(`audiotestsrc is-live=true wave=sine volume=0.2 ! audioconvert ! audioresample ! queue
+      ! opusenc bitrate=48000 ! rtpopuspay pt=111 ! application/x-rtp,media=audio,encoding-name=OPUS,payload=111`)])]);
   try {
     await until(`whip-client publishes ${codec}`, 15000, () => isLive(stream));
   } catch (error) {
@@ -180,15 +180,16 @@ async function https() {
 
 // --- a viewer that is no browser ------------------------------------------------------------------
 
-async function gstViewer(codec, publisher) {
-  const stream = `gst-${codec.toLowerCase()}`;
-  const stop = await publisher(stream, codec);
+async function gstViewer(codec, publisher, sound = true) {
+  const stream = `gst-${codec.toLowerCase()}${sound ? '' : '-silent'}`;
+  const stop = await publisher(stream, codec, sound);
   try {
     for (const [netns, base] of [['hl-view', base4], ['hl-six', base6]]) {
-      const viewer = start(netns, '/usr/bin/python3', [here('whep_gst.py'), `${base}/whep/${stream}`, '--frames', '100']);
+      const viewer = start(netns, '/usr/bin/python3', [here('whep_gst.py'), `${base}/whep/${stream}`, '--frames', '100',
+        ...(sound ? [] : ['--silent'])]);
       const code = await viewer.ended;
       const last = viewer.output.trim().split('\n').at(-1);
-      ok(code === 0, `webrtcbin decodes 100 frames of ${codec} over ${base === base4 ? 'IPv4' : 'IPv6'}`,
+      ok(code === 0, `webrtcbin decodes 100 frames of ${codec}${sound ? '' : ' without sound'} over ${base === base4 ? 'IPv4' : 'IPv6'}`,
         code === 0 ? last : viewer.errors.trim().split('\n').slice(-2).join(' | '));
     }
   } finally {
@@ -201,8 +202,8 @@ async function browserPublisher(stream, codec) {
   return () => page.context().close();
 }
 
-async function whipPublisher(stream, codec) {
-  const client = await whipClient(stream, codec);
+async function whipPublisher(stream, codec, sound) {
+  const client = await whipClient(stream, codec, sound);
   return () => end(client);
 }
 
@@ -289,6 +290,7 @@ const SCENARIOS = {
   gst: async () => {
     await gstViewer('VP8', browserPublisher);
     await gstViewer('H264', whipPublisher);
+    await gstViewer('VP8', whipPublisher, false);
   },
   tls: https,
   hostile,

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """A WHEP viewer that is no browser: GStreamer's webrtcbin receives, decodes and counts.
 
-Usage: whep_gst.py URL --frames N [--timeout S] [--token T]
+Usage: whep_gst.py URL --frames N [--timeout S] [--token T] [--silent]
 Prints {"frames": N, "audio_buffers": N, "first_ms": N, "caps": "..."} and exits 0 once N frames were decoded
-and sound has arrived. The offer carries no candidates and nothing trickles.
+and sound has arrived (--silent: the stream has none, the offer asks for it all the same). The offer carries no candidates and nothing trickles.
 """
 import argparse
 import json
@@ -112,7 +112,7 @@ class Viewer:
         self.counts[kind] += 1
         if kind == "video" and self.first is None:
             self.first = round(1000 * (time.monotonic() - self.start))
-        if self.counts["video"] >= self.args.frames and self.counts["audio"] > 0:
+        if self.counts["video"] >= self.args.frames and (self.args.silent or self.counts["audio"] > 0):
             self.loop.quit()
 
 
@@ -122,6 +122,7 @@ def main():
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--timeout", type=int, default=25)
     parser.add_argument("--token")
+    parser.add_argument("--silent", action="store_true")
     Gst.init(None)
     sys.exit(Viewer(parser.parse_args()).run())
 
