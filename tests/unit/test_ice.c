@@ -198,7 +198,9 @@ static void test_restart(void **state)
     struct client old = client;
     struct msg_session_ice ice = {
         .head = {.type = MSG_SESSION_ICE, .length = sizeof(ice), .id = client.id},
-        .ice = session()->ice};
+        .ice = {.remote_ufrag_len = 4, .remote_pwd_len = 22}};
+    memcpy(ice.ice.remote_ufrag, "abcd", 4);
+    memcpy(ice.ice.remote_pwd, "0123456789012345678901", 22);
     memcpy(ice.ice.ufrag, "newufrag", MSG_UFRAG_LEN);
     memcpy(ice.ice.pwd, "anewpassword0123456789ab", MSG_PWD_LEN);
     world_tell(&world, 0, &ice);
