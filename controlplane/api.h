@@ -60,11 +60,12 @@ json_t *api_groups(struct api *api, uint64_t now_ns); // {"groups":[…]}, empty
 int api_drain(struct api *api, char *why, size_t why_size);
 int api_failback(struct api *api, char *why, size_t why_size);
 // Ends our processes for a test (SIGKILL; `what` is node, dataplane or controlplane; only with
-// operator.kill_test) or has a worker hang for half a second (worker). Our own end comes a moment
+// operator.kill_test) or has a worker hang for 0.9 s (worker). Our own end comes a moment
 // later, so that the answer gets out. 0, -EINVAL, -EPERM or -ESRCH.
 int api_kill(struct api *api, const char *what);
 // Ends a process (dataplane or controlplane) by SIGTERM, so that the supervisor starts it anew. As
-// api_kill, or -EPROTO with a line in `why` when what is installed could not go on with the channel.
+// api_kill, or -EPROTO with a line in `why` when what is installed could not go on with the
+// channel.
 int api_restart(struct api *api, const char *what, char *why, size_t why_size);
 
 // Ends the one session whose id begins with `prefix`. 0, -ENOENT, or -ENOTUNIQ.

@@ -6,10 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <uv.h>
 
 #define WORKER_STALLED_NS 100000000ull // workers store their progress every 10 ms
-#define STALL_MS 500                   // of a worker, for kill-test
-#define END_DELAY_NS 20000000          // of our own end, for the answer to get out
+// Of a worker, for kill-test: longer than the dataplane bears without another worker (500 ms), and
+// short enough for its thread to be taken for one that recovers.
+#define STALL_MS 900
+#define END_DELAY_NS 20000000 // of our own end, for the answer to get out
 
 static const char *worker_state(const struct stats_worker *stats, bool alive, uint64_t now_ns)
 {
@@ -217,7 +220,11 @@ int api_failback(struct api *api, char *why, size_t why_size)
 static int end_dataplane(struct api *api, int number)
 {
     uint32_t pid = channel_peer_pid(api->channel);
-    if (pid == 0)
+    uint64_t epoch;
+    bool ready;
+    enum channel_peer peer = channel_peer(api->channel, uv_hrtime(), &epoch, &ready);
+    // The pid of a dead one may be somebody else's by now.
+    if (pid == 0 || (peer != PEER_ALIVE && peer != PEER_STALLED))
         return -ESRCH;
     return kill((pid_t)pid, number) < 0 ? -errno : 0;
 }

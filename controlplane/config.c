@@ -274,6 +274,7 @@ void config_to_abi(const struct config *config, struct abi_config *abi)
         .crypto = config->dataplane.crypto,
         .hugepages = config->dataplane.hugepages,
         .main_core = config->dataplane.main_core,
+        .nice = config->dataplane.nice,
         .port_kind = config->port.kind,
         .vlan = config->port.vlan,
         .mtu = config->port.mtu,

@@ -68,6 +68,7 @@ struct config {
         int32_t *cores;   // CPU of each worker; empty: not pinned
         uint32_t cores_count;
         int32_t main_core; // -1: not pinned
+        int32_t nice;      // of its threads
         enum abi_idle idle;
         enum abi_crypto crypto;
         bool hugepages;

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -68,6 +69,20 @@ static void sleep_ms(unsigned ms)
     nanosleep(&t, NULL);
 }
 
+// On shared cores our threads go first; somebody who always wants a core still gets one. The kernel
+// weighs sessions of processes against each other first, so ours must go first, too.
+static void set_priority(const struct abi_config *config)
+{
+    FILE *file = fopen("/proc/self/autogroup", "we");
+    if (file) {
+        fprintf(file, "%d", config->nice);
+        fclose(file);
+    }
+    if (setpriority(PRIO_PROCESS, 0, config->nice))
+        fprintf(stderr, "dataplane: no right to run at nice %d: %s\n", config->nice,
+                strerror(errno));
+}
+
 static int open_channel(struct channel *channel, const char *dir, char *why, size_t why_size)
 {
     int rc = -ENOENT;
@@ -95,8 +110,10 @@ static void poll_lane(struct dataplane *dp)
 
 static int run(struct dataplane *dp, struct roster *roster, char *why, size_t why_size)
 {
-    uint64_t port_stats_ns = 0;
+    uint64_t port_stats_ns = 0, alive_ns = 0, watchdog_us = 0;
     int rc = 0;
+    sd_watchdog_enabled(0, &watchdog_us);
+    sd_notify(0, "READY=1\nSTATUS=serving");
     while (!stopping && rc == 0) {
         uint64_t now_ns = clock_ns();
         channel_beat(dp->channel, now_ns, true);
@@ -104,6 +121,10 @@ static int run(struct dataplane *dp, struct roster *roster, char *why, size_t wh
         if (now_ns - port_stats_ns >= PORT_STATS_MS * UINT64_C(1000000)) {
             port_stats_ns = now_ns;
             port_stats(&dp->port, channel_port_stats(dp->channel));
+        }
+        if (watchdog_us && now_ns - alive_ns >= watchdog_us * 500) {
+            alive_ns = now_ns;
+            sd_notify(0, "WATCHDOG=1");
         }
         rc = roster_turn(roster, now_ns, why, why_size);
         sleep_ms(TURN_MS);
@@ -187,10 +208,16 @@ static int with_port(struct dataplane *dp, char *why, size_t why_size)
     return rc;
 }
 
-static int with_channel(struct channel *channel, const char *dir, char *why, size_t why_size)
+// `prepared`: what EAL was started with already, or NULL.
+static int with_channel(struct channel *channel, const char *dir, const struct abi_config *prepared,
+                        char *why, size_t why_size)
 {
     static struct abi_config config;
     config = *channel_config(channel);
+    if (prepared && memcmp(prepared, &config, sizeof(config)) != 0) {
+        snprintf(why, why_size, "the configuration has changed since this spare was prepared");
+        return -ESTALE;
+    }
     struct dataplane *dp = aligned_alloc(ABI_CACHE_LINE, (sizeof(*dp) + 63) / 64 * 64);
     if (!dp)
         return -ENOMEM;
@@ -201,9 +228,11 @@ static int with_channel(struct channel *channel, const char *dir, char *why, siz
     dp->workers = config.workers;
     // With a partner, the addresses may be its own by now: silent until we are told.
     dp->given = config.bfd != 0;
-    int rc = eal_start(&config, why, why_size);
+    set_priority(&config);
+    int rc = prepared ? 0 : eal_start(&config, why, why_size);
     if (rc == 0) {
-        phase("EAL and packet pools");
+        if (!prepared)
+            phase("EAL and packet pools");
         rc = with_port(dp, why, why_size);
         eal_stop();
     }
@@ -211,10 +240,67 @@ static int with_channel(struct channel *channel, const char *dir, char *why, siz
     return rc;
 }
 
+// Whether the program's file is another one by now.
+static bool was_replaced(void)
+{
+    static const char mark[] = " (deleted)";
+    char path[4096];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof(path));
+    return length >= (ssize_t)sizeof(mark) &&
+           memcmp(path + length - (sizeof(mark) - 1), mark, sizeof(mark) - 1) == 0;
+}
+
+// While another dataplane serves: does all that takes time and touches nothing of the port, and
+// waits. Sets *prepared when EAL is up. A PCI device would be the other's, so there it only waits.
+static int be_spare(const char *dir, struct abi_config *config, bool *prepared, char *why,
+                    size_t why_size)
+{
+    int rc = channel_look(dir, config, why, why_size);
+    if (rc <= 0)
+        return 0; // it is for channel_open to say what is wrong
+    if (config->port_kind != ABI_PORT_PCI) {
+        set_priority(config);
+        rc = eal_start(config, why, why_size);
+        if (rc)
+            return rc;
+        *prepared = true;
+    }
+    fprintf(stderr, "dataplane: spare, %s\n", *prepared ? "prepared" : "waiting");
+    sd_notify(0, "READY=1\nSTATUS=spare");
+    do {
+        rc = channel_await(dir);
+    } while (rc == -EINTR && !stopping);
+    if (!stopping && was_replaced()) {
+        snprintf(why, why_size, "this spare's program was replaced by an upgrade");
+        return -ESTALE;
+    }
+    phases.count = 0;
+    phase("start");
+    return 0;
+}
+
+static int run_in(const char *dir, bool spare, char *why, size_t why_size)
+{
+    static struct abi_config config;
+    struct channel channel;
+    bool prepared = false;
+    phase("start");
+    int rc = spare ? be_spare(dir, &config, &prepared, why, why_size) : 0;
+    if (rc == 0)
+        rc = open_channel(&channel, dir, why, why_size);
+    if (rc == 0) {
+        phase("channel");
+        rc = with_channel(&channel, dir, prepared ? &config : NULL, why, why_size);
+        channel_close(&channel);
+    }
+    return stopping ? 0 : rc;
+}
+
 static int usage(FILE *to)
 {
-    fprintf(to, "usage: hitless-dataplane RUNTIME_DIR\n"
-                "Forwards media as the control plane says through RUNTIME_DIR/channel.\n");
+    fprintf(to, "usage: hitless-dataplane [--spare] RUNTIME_DIR\n"
+                "Forwards media as the control plane says through RUNTIME_DIR/channel.\n"
+                "  --spare  while another one does, be prepared to take its place\n");
     return to == stderr ? 2 : 0;
 }
 
@@ -226,7 +312,8 @@ int main(int argc, char *argv[])
         printf("hitless-dataplane %s, channel version %u\n", HITLESS_VERSION, ABI_VERSION);
         return 0;
     }
-    if (argc != 2 || argv[1][0] == '-')
+    bool spare = argc == 3 && !strcmp(argv[1], "--spare");
+    if (argc != 2 + spare || argv[argc - 1][0] == '-')
         return usage(stderr);
     // Keys live in this process: no core dumps, no ptrace by others.
     prctl(PR_SET_DUMPABLE, 0);
@@ -236,15 +323,8 @@ int main(int argc, char *argv[])
     sigaction(SIGINT, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
 
-    struct channel channel;
     char why[256] = "out of memory";
-    phase("start");
-    int rc = open_channel(&channel, argv[1], why, sizeof(why));
-    if (rc == 0) {
-        phase("channel");
-        rc = with_channel(&channel, argv[1], why, sizeof(why));
-        channel_close(&channel);
-    }
+    int rc = run_in(argv[argc - 1], spare, why, sizeof(why));
     if (rc)
         fprintf(stderr, "dataplane: %s\n", why);
     return rc ? 1 : 0;

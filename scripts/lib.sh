@@ -138,11 +138,14 @@ undo_all() {
   [ -d "$state" ] || return 0
   local name
   end demo INT 3
+  for name in watchdog watchdog-a watchdog-b; do
+    end "$name" TERM 5
+  done
   # SIGQUIT: the control plane ends every session first, which the dataplane has yet to tell clients.
   for name in controlplane controlplane-a controlplane-b; do
     end "$name" QUIT 5
   done
-  for name in dataplane dataplane-a dataplane-b http-a http-b; do
+  for name in dataplane spare dataplane-a dataplane-b http-a http-b; do
     end "$name" TERM 5
   done
   [ -r "$state/undo.xdp" ] && detach_xdp "$(cat "$state/undo.xdp")"

@@ -108,13 +108,13 @@ pair_prepare() {
   done
 }
 
-# pair_launch NAME DELAY: NAME is PROCESS-NODE. A dataplane that waits 30 ms for a core is dead to
-# its partner, so both go before what else this machine does.
+# pair_launch NAME DELAY: NAME is PROCESS-NODE.
 pair_launch() {
   local node=${1##*-} in_node=(ip netns exec "hitless-${1##*-}")
   case $1 in
   controlplane-*) launch "$1" "$2" "${in_node[@]}" "$controlplane" --config "$runtime/$node.yaml" ;;
-  dataplane-*) launch "$1" "$2" "${in_node[@]}" nice -n -15 "$dataplane" "$runtime/$node" ;;
+  dataplane-*) launch "$1" "$2" "${in_node[@]}" "$dataplane" "$runtime/$node" ;;
+  watchdog-*) launch "$1" "$2" "$watchdog" "$runtime/$node" "$hang_ms" ;;
   http-a) launch "$1" "$2" socat TCP-LISTEN:8080,fork,reuseaddr TCP:10.77.0.12:8080 ;;
   http-b) launch "$1" "$2" socat TCP-LISTEN:8081,fork,reuseaddr TCP:10.77.0.13:8080 ;;
   esac

@@ -80,7 +80,8 @@ struct abi_config {
     // A partner's media addresses, which we may take over; family 0: none.
     struct abi_addr take4, take6;
     uint32_t kill_test; // 1: STALL is obeyed
-    uint32_t reserved[4];
+    int32_t nice;       // of the dataplane's threads, -20..19
+    uint32_t reserved[3];
 };
 
 // One process's side of the health exchange. Written only by that process.

@@ -49,6 +49,13 @@ int channel_create(struct channel *channel, const char *dir, const struct abi_co
 // version or size is not ours (`why` names both); -EBUSY: another dataplane has it.
 int channel_open(struct channel *channel, const char *dir, char *why, size_t why_size);
 
+// Looks at DIR/channel without taking part: `config` is what is in it. 1 while a dataplane has it,
+// 0 if none has; errors as channel_open.
+int channel_look(const char *dir, struct abi_config *config, char *why, size_t why_size);
+// Waits until the dataplane that has DIR/channel now is gone with all that it held. 0, -EINTR, or
+// -ENOENT.
+int channel_await(const char *dir);
+
 // Unmaps and closes; the file stays. Clears our pid, so that the other side sees an orderly end.
 void channel_close(struct channel *channel);
 

@@ -336,6 +336,49 @@ int channel_open(struct channel *channel, const char *dir, char *why, size_t why
     return err;
 }
 
+int channel_look(const char *dir, struct abi_config *config, char *why, size_t why_size)
+{
+    char path[512];
+    struct channel channel = {.fd = -1, .my_bell = -1, .peer_bell = -1};
+    struct flock lock = {.l_type = F_WRLCK, .l_start = CHANNEL_DATAPLANE, .l_len = 1};
+    snprintf(path, sizeof(path), "%s/channel", dir);
+    channel.fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (channel.fd < 0)
+        return FAIL(-errno, "cannot open the channel file: %s", strerror(errno));
+    int rc = map_existing(&channel, why, why_size);
+    if (rc == 0 && channel.file)
+        *config = channel.file->config;
+    if (rc == 0 && fcntl(channel.fd, F_OFD_GETLK, &lock))
+        rc = FAIL(-errno, "cannot look at the channel file's locks: %s", strerror(errno));
+    release_all(&channel);
+    return rc ? rc : lock.l_type != F_UNLCK;
+}
+
+// The lock goes as soon as a killed process closes its files; its sockets may take longer.
+static void await_end(uint32_t pid, uint64_t start)
+{
+    for (int i = 0; i < LOCK_TRIES * 5 && pid && channel_process_start(pid) == start; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+int channel_await(const char *dir)
+{
+    char path[512];
+    struct channel_file head;
+    struct flock lock = {.l_type = F_WRLCK, .l_start = CHANNEL_DATAPLANE, .l_len = 1};
+    snprintf(path, sizeof(path), "%s/channel", dir);
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return -errno;
+    int rc = fcntl(fd, F_OFD_SETLKW, &lock) ? -errno : 0;
+    // Who had it last.
+    const struct channel_side *last = &head.side[CHANNEL_DATAPLANE];
+    if (rc == 0 && pread(fd, &head, sizeof(head), 0) == sizeof(head) && last->side.pid)
+        await_end(last->side.pid, last->start_ticks);
+    close(fd);
+    return rc;
+}
+
 void channel_close(struct channel *channel)
 {
     if (channel->file != NULL) {

@@ -634,6 +634,32 @@ static void stress_with_sleeping_consumer(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+// A spare looks at the file without taking part, and waits for the lock; a renewed epoch is as good
+// as a restart.
+static void a_spare_looks_and_waits(void **state)
+{
+    struct fixture *f = *state;
+    struct abi_config config;
+    uint64_t before, after;
+    bool ready;
+    assert_int_equal(channel_look(f->dir, &config, f->why, sizeof(f->why)), -ENOENT);
+    assert_int_equal(channel_await(f->dir), -ENOENT);
+    both(f);
+    assert_int_equal(channel_look(f->dir, &config, f->why, sizeof(f->why)), 1);
+    assert_memory_equal(&config, &f->config, sizeof(config));
+    channel_peer(&f->cp, now_ns(), &before, &ready);
+    channel_renew(&f->dp);
+    channel_peer(&f->cp, now_ns(), &after, &ready);
+    assert_true(after == before + 1);
+    channel_close(&f->dp);
+    assert_int_equal(channel_look(f->dir, &config, f->why, sizeof(f->why)), 0);
+    assert_int_equal(channel_await(f->dir), 0);
+    assert_int_equal(open_dp(f), 0); // waiting took nothing
+    f->cp.file->version = ABI_VERSION + 1;
+    assert_int_equal(channel_look(f->dir, &config, f->why, sizeof(f->why)), -EPROTO);
+    f->cp.file->version = ABI_VERSION;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -645,6 +671,7 @@ int main(void)
         TEST(damaged_length_is_skipped),
         TEST(damaged_index_is_mended_by_its_owner),
         TEST(restarted_sides_resume_at_the_indices),
+        TEST(a_spare_looks_and_waits),
         TEST(predecessors_messages_can_be_discarded),
         TEST(other_version_is_refused),
         TEST(other_size_is_refused),

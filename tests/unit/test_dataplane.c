@@ -49,6 +49,17 @@ static struct abi_config make_config(uint32_t crypto)
     return config;
 }
 
+static pid_t run(const char *program, const char *first, const char *second, const char *log)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (freopen(log, "a", stderr))
+            execl(program, program, first, second, (char *)NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
 static pid_t start(const struct abi_config *config, const char *log)
 {
     char why[256] = "";
@@ -57,13 +68,7 @@ static pid_t start(const struct abi_config *config, const char *log)
     assert_non_null(mkdtemp(dir));
     if (channel_create(&control, dir, config, &changed, why, sizeof(why)))
         fail_msg("%s", why);
-    pid_t pid = fork();
-    if (pid == 0) {
-        if (freopen(log, "w", stderr))
-            execl(DATAPLANE, DATAPLANE, dir, (char *)NULL);
-        _exit(127);
-    }
-    return pid;
+    return run(DATAPLANE, dir, NULL, log);
 }
 
 static void clean_up(void)
@@ -196,6 +201,99 @@ static void test_the_only_worker_hangs(void **state)
     clean_up();
 }
 
+// Waits for a line of the log. False: it did not come.
+static bool await_line(const char *log, const char *wanted)
+{
+    const struct timespec pause = {.tv_nsec = 10000000};
+    uint64_t end = now_ns() + READY_MS * UINT64_C(1000000);
+    while (!find_line(log, wanted)) {
+        if (now_ns() >= end)
+            return false;
+        nanosleep(&pause, NULL);
+    }
+    return true;
+}
+
+// A second one prepares itself while the first serves, and serves when the first is killed.
+static void test_a_spare_takes_its_place(void **state)
+{
+    struct abi_config config = make_config(ABI_CRYPTO_IPSEC_MB);
+    char log[64];
+    uint64_t before, epoch;
+    bool ready;
+    int status;
+    snprintf(log, sizeof(log), "/dev/shm/hitless-dataplane-%d.log", (int)getpid());
+    pid_t first = start(&config, "/dev/null");
+    assert_true(wait_ready(first));
+    pid_t spare = run(DATAPLANE, "--spare", dir, log);
+    assert_true(await_line(log, "dataplane: spare, prepared"));
+    channel_peer(&control, now_ns(), &before, &ready);
+    assert_int_equal(channel_peer_pid(&control), first);
+    kill(first, SIGKILL);
+    assert_int_equal(waitpid(first, &status, 0), first);
+    assert_true(await_line(log, "ready after"));
+    assert_true(wait_ready(spare));
+    channel_peer(&control, now_ns(), &epoch, &ready);
+    assert_true(epoch == before + 1);
+    assert_int_equal(channel_peer_pid(&control), spare);
+    assert_true(answers(0));
+    assert_false(find_line(log, "EAL and packet pools")); // that was done before
+    kill(spare, SIGTERM);
+    assert_int_equal(waitpid(spare, &status, 0), spare);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    unlink(log);
+    clean_up();
+}
+
+// A spare that is not needed ends in order, too.
+static void test_a_spare_ends(void **state)
+{
+    struct abi_config config = make_config(ABI_CRYPTO_IPSEC_MB);
+    char log[64];
+    int status;
+    snprintf(log, sizeof(log), "/dev/shm/hitless-dataplane-%d.log", (int)getpid());
+    pid_t first = start(&config, "/dev/null");
+    assert_true(wait_ready(first));
+    pid_t spare = run(DATAPLANE, "--spare", dir, log);
+    assert_true(await_line(log, "dataplane: spare, prepared"));
+    kill(spare, SIGTERM);
+    assert_int_equal(waitpid(spare, &status, 0), spare);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_true(answers(1));
+    kill(first, SIGTERM);
+    assert_int_equal(waitpid(first, &status, 0), first);
+    unlink(log);
+    clean_up();
+}
+
+// A process that lives and does nothing is killed by the watchdog; one that works is not.
+static void test_the_watchdog_kills_what_hangs(void **state)
+{
+    struct abi_config config = make_config(ABI_CRYPTO_IPSEC_MB);
+    char log[64];
+    int status;
+    snprintf(log, sizeof(log), "/dev/shm/hitless-dataplane-%d.log", (int)getpid());
+    pid_t pid = start(&config, "/dev/null");
+    assert_true(wait_ready(pid));
+    pid_t dog = run(WATCHDOG, dir, "2000", log);
+    for (int i = 0; i < 30; i++) { // this test is the control plane, which must live as well
+        channel_beat(&control, now_ns(), true);
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    }
+    assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+    kill(pid, SIGSTOP);
+    while (waitpid(pid, &status, WNOHANG) == 0) {
+        channel_beat(&control, now_ns(), true);
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    }
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    assert_true(find_line(log, "watchdog: the dataplane (pid"));
+    kill(dog, SIGKILL);
+    assert_int_equal(waitpid(dog, &status, 0), dog);
+    unlink(log);
+    clean_up();
+}
+
 // Without the configuration's word nobody makes a worker hang.
 static void test_no_hanging_in_earnest(void **state)
 {
@@ -241,6 +339,9 @@ int main(void)
         cmocka_unit_test(test_starts),
         cmocka_unit_test(test_a_worker_hangs),
         cmocka_unit_test(test_the_only_worker_hangs),
+        cmocka_unit_test(test_a_spare_takes_its_place),
+        cmocka_unit_test(test_a_spare_ends),
+        cmocka_unit_test(test_the_watchdog_kills_what_hangs),
         cmocka_unit_test(test_no_hanging_in_earnest),
         cmocka_unit_test(test_refused),
     };
