@@ -196,6 +196,18 @@ static int want_huge(const struct rte_memseg_list *list, void *arg)
     return 0;
 }
 
+// Without shared files EAL still makes its directory, and leaves it. Somebody else's is not empty.
+static void remove_eal_dir(void)
+{
+    char dir[256]; // PREFIX/dpdk/rte, where PREFIX is /var/run or, under systemd, ours
+    snprintf(dir, sizeof(dir), "%s", rte_eal_get_runtime_dir());
+    char *slash = strrchr(dir, '/');
+    if (rmdir(dir) != 0 || slash == NULL)
+        return;
+    *slash = '\0';
+    rmdir(dir);
+}
+
 static int init_eal(const struct abi_config *config, char *why, size_t why_size)
 {
     static char lcores[8192], megabytes[16]; // EAL keeps its arguments
@@ -231,10 +243,7 @@ static int init_eal(const struct abi_config *config, char *why, size_t why_size)
                          rte_strerror(rte_errno));
     if (config->hugepages == 0)
         rte_memseg_list_walk(want_huge, NULL);
-    // Without shared files EAL still makes its directory, and leaves it. Somebody else's is not
-    // empty.
-    if (rmdir(rte_eal_get_runtime_dir()) == 0)
-        rmdir("/var/run/dpdk");
+    remove_eal_dir();
     return 0;
 }
 
