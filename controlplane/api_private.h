@@ -1,4 +1,4 @@
-// Between api.c and api_node.c: the samples and small helpers.
+// Between api.c, api_node.c and api_sessions.c: the samples and small helpers.
 #ifndef HITLESS_API_PRIVATE_H
 #define HITLESS_API_PRIVATE_H
 
@@ -36,6 +36,9 @@ static inline uint64_t api_age_ms(uint64_t then_ns, uint64_t now_ns)
 {
     return then_ns == 0 || now_ns < then_ns ? 0 : (now_ns - then_ns) / 1000000;
 }
+
+// Whole seconds since a time of the wall clock in ms; 0 for what lies ahead.
+uint64_t api_seconds_since(uint64_t then_ms);
 
 // A string of the channel file: bounded, and anything but printable ASCII replaced.
 json_t *api_file_text(const char *text, size_t size);

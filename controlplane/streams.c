@@ -1,27 +1,9 @@
-// Streams by name and number, and what the workers are told of them; see streams.h.
-#include "streams.h"
-#include "journal.h"
+// Streams by name and number, and what the journal knows of them; see streams.h.
 #include "secret.h"
-#include "slots.h"
+#include "streams_private.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define FORWARD_UNKNOWN UINT32_MAX // no mask of workers: ABI_MAX_WORKERS is less than 32
-
-struct streams {
-    uint32_t workers;
-    uint32_t buckets; // a power of two
-    streams_send_fn send;
-    void *opaque;
-    struct journal *journal; // or NULL
-    struct slots *slots;
-    struct stream **by_slot;
-    LIST_HEAD(all_streams, stream) all;
-    uint64_t version;
-    bool dirty; // some worker may not know what it should
-    struct stream *bucket[];
-};
 
 int streams_new(struct streams **out, uint32_t max, uint32_t workers, uint32_t first_generation,
                 struct journal *journal, streams_send_fn send, void *opaque)
@@ -103,7 +85,7 @@ bool stream_compatible(const struct stream *st, const struct sdp_tracks *tracks)
     return true;
 }
 
-static void save(struct streams *s, const struct stream *st, enum journal_state state)
+void streams_save(struct streams *s, const struct stream *st, enum journal_state state)
 {
     struct stream_record r = {.id = st->id, .state = (uint8_t)state};
     s->version++;
@@ -125,9 +107,9 @@ static void save(struct streams *s, const struct stream *st, enum journal_state 
     journal_put_stream(s->journal, &r);
 }
 
-static void save_as_it_is(struct streams *s, const struct stream *st)
+void streams_save_as_it_is(struct streams *s, const struct stream *st)
 {
-    save(s, st, st->removed ? JOURNAL_CLOSING : JOURNAL_OPEN);
+    streams_save(s, st, st->removed ? JOURNAL_CLOSING : JOURNAL_OPEN);
 }
 
 static struct stream *make(const char *name)
@@ -191,7 +173,7 @@ int stream_publish(struct streams *s, const char *name, struct session *publishe
     st->current = 0; // everyone who has it gets the new tracks and source
     st->forward = FORWARD_UNKNOWN;
     s->dirty = true;
-    save(s, st, JOURNAL_OPEN);
+    streams_save(s, st, JOURNAL_OPEN);
     *out = st;
     return 0;
 }
@@ -207,7 +189,7 @@ void stream_protect(struct streams *s, struct stream *st, uint8_t group, bool re
     st->remote = remote;
     st->trunk_id = trunk_id;
     s->dirty = true;
-    save(s, st, JOURNAL_OPEN);
+    streams_save(s, st, JOURNAL_OPEN);
 }
 
 bool stream_fed(const struct stream *st)
@@ -229,7 +211,7 @@ void stream_unpublish(struct streams *s, struct stream *st, uint64_t now_ms)
     if (st->viewer_count == 0 && !st->remote)
         stream_remove(s, st);
     else
-        save(s, st, JOURNAL_OPEN);
+        streams_save(s, st, JOURNAL_OPEN);
 }
 
 void stream_view(struct streams *s, struct stream *st, uint32_t worker)
@@ -256,7 +238,7 @@ void stream_remove(struct streams *s, struct stream *st)
     *at = st->next;
     st->removed = true;
     s->dirty = true;
-    save(s, st, JOURNAL_CLOSING);
+    streams_save(s, st, JOURNAL_CLOSING);
 }
 
 void stream_state(struct streams *s, struct stream *st, enum stream_state state, uint64_t clock_ms)
@@ -268,7 +250,7 @@ void stream_state(struct streams *s, struct stream *st, enum stream_state state,
     st->stalled = !live;
     if (live)
         st->since_ms = clock_ms;
-    save(s, st, JOURNAL_OPEN);
+    streams_save(s, st, JOURNAL_OPEN);
 }
 
 struct stream *streams_expired(struct streams *s, uint64_t now_ms, uint64_t grace_ms)
@@ -278,77 +260,6 @@ struct stream *streams_expired(struct streams *s, uint64_t now_ms, uint64_t grac
         if (!st->removed && !stream_fed(st) && now_ms - st->gone_ms >= grace_ms)
             return st;
     return NULL;
-}
-
-static int tell_open(struct streams *s, struct stream *st, uint32_t worker)
-{
-    struct msg_stream_open m = {
-        .head = {.type = MSG_STREAM_OPEN, .length = sizeof(m), .id = st->id},
-        .source_worker = (uint8_t)st->source_worker,
-        .tracks = st->tracks.count,
-        .group = st->group,
-        .peers = st->group != 0, // partner 0, if we are the source then
-        .trunk_id = st->group != 0 ? st->trunk_id : 0,
-    };
-    memcpy(m.track, st->tracks.track, sizeof(m.track));
-    uint32_t told = st->told;
-    st->told |= 1u << worker;
-    if (st->told != told) // beforehand: what a worker knows, the journal knows
-        save_as_it_is(s, st);
-    int rc = s->send(s->opaque, 1 + worker, &m);
-    if (rc == 0)
-        st->current |= 1u << worker;
-    return rc;
-}
-
-static int tell_close(struct streams *s, struct stream *st, uint32_t worker)
-{
-    struct msg_stream_close m = {
-        .head = {.type = MSG_STREAM_CLOSE, .length = sizeof(m), .id = st->id}};
-    int rc = s->send(s->opaque, 1 + worker, &m);
-    if (rc != 0)
-        return rc;
-    st->told &= ~(1u << worker);
-    st->current &= ~(1u << worker);
-    save_as_it_is(s, st);
-    return 0;
-}
-
-static int tell_forward(struct streams *s, struct stream *st, uint32_t workers)
-{
-    struct msg_stream_forward m = {
-        .head = {.type = MSG_STREAM_FORWARD, .length = sizeof(m), .id = st->id},
-        .workers = workers,
-    };
-    int rc = s->send(s->opaque, 1 + st->source_worker, &m);
-    if (rc == 0)
-        st->forward = workers;
-    return rc;
-}
-
-// Opens before forwards before closes: the source never forwards to a worker that does not know
-// the stream.
-static int sync_stream(struct streams *s, struct stream *st)
-{
-    uint32_t want = 0, forward = 0;
-    for (uint32_t w = 0; !st->removed && w < s->workers; w++)
-        if (st->worker_viewers[w] > 0)
-            want |= 1u << w;
-    if (!st->removed) {
-        forward = want & ~(1u << st->source_worker);
-        want |= 1u << st->source_worker;
-    }
-    int failed = 0;
-    for (uint32_t w = 0; w < s->workers; w++)
-        if ((want & ~st->current) >> w & 1)
-            failed |= tell_open(s, st, w);
-    forward &= st->current;
-    if (!st->removed && forward != st->forward && (st->current >> st->source_worker & 1))
-        failed |= tell_forward(s, st, forward);
-    for (uint32_t w = 0; w < s->workers; w++)
-        if ((st->told & ~want) >> w & 1)
-            failed |= tell_close(s, st, w);
-    return failed;
 }
 
 // A stream under a number that was given out earlier.
@@ -422,39 +333,8 @@ int streams_disown(struct streams *s, uint64_t id)
     st->told = (1u << s->workers) - 1;
     st->removed = true;
     enter(s, st);
-    save(s, st, JOURNAL_CLOSING);
+    streams_save(s, st, JOURNAL_CLOSING);
     return 0;
-}
-
-int streams_sync(struct streams *s)
-{
-    if (!s->dirty)
-        return 0;
-    s->dirty = false;
-    struct stream *st = LIST_FIRST(&s->all), *next;
-    for (; st != NULL; st = next) {
-        next = LIST_NEXT(st, all);
-        if (sync_stream(s, st) != 0)
-            s->dirty = true;
-        if (st->removed && st->told == 0) {
-            LIST_REMOVE(st, all);
-            s->by_slot[MSG_SLOT(st->id)] = NULL;
-            slots_give(s->slots, 0, st->id);
-            save(s, st, JOURNAL_FREE);
-            free(st);
-        }
-    }
-    return s->dirty ? -EAGAIN : 0;
-}
-
-void streams_repeat(struct streams *s)
-{
-    struct stream *st;
-    for (st = LIST_FIRST(&s->all); st != NULL; st = LIST_NEXT(st, all)) {
-        st->current = 0;
-        st->forward = FORWARD_UNKNOWN;
-    }
-    s->dirty = true;
 }
 
 void streams_visit(struct streams *s, void (*visit)(struct stream *, void *), void *opaque)
