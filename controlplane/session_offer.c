@@ -6,6 +6,36 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NUMBERINGS 8 // of header extensions, among the viewers of a track
+
+// A publisher's packet carries its header extensions once per numbering that its viewers offered,
+// so there is a bound on numberings: past it a viewer is answered without header extensions. That
+// is decided here, once, since both nodes of a pair must write the same bytes.
+static void settle_numbering(const struct stream *stream, struct msg_track *track)
+{
+    uint8_t known[NUMBERINGS][sizeof(track->hdrext)];
+    static const uint8_t none[sizeof(track->hdrext)];
+    unsigned count = 0;
+    const struct session *viewer;
+    LIST_FOREACH(viewer, &stream->viewers, viewer)
+    {
+        for (unsigned t = 0; t < viewer->open.tracks; t++) {
+            const struct msg_track *other = &viewer->open.track[t];
+            if (other->source != track->source || memcmp(other->hdrext, none, sizeof(none)) == 0)
+                continue;
+            if (memcmp(other->hdrext, track->hdrext, sizeof(none)) == 0)
+                return;
+            unsigned i = 0;
+            while (i < count && memcmp(known[i], other->hdrext, sizeof(none)) != 0)
+                i++;
+            if (i == count && count < NUMBERINGS)
+                memcpy(known[count++], other->hdrext, sizeof(none));
+        }
+    }
+    if (count == NUMBERINGS)
+        memset(track->hdrext, 0, sizeof(track->hdrext));
+}
+
 int session_negotiate(struct sessions *set, enum session_role role, const struct stream *stream,
                       const char *offer, size_t size, struct session_reply *reply)
 {
@@ -23,6 +53,8 @@ int session_negotiate(struct sessions *set, enum session_role role, const struct
         return session_refuse(reply, role == ROLE_PLAY ? 406 : 422, 0, "%s", error.reason);
     if (rc != 0)
         return session_refuse(reply, 422, 0, "%s", error.reason);
+    for (unsigned t = 0; role == ROLE_PLAY && t < set->answer.tracks.count; t++)
+        settle_numbering(stream, &set->answer.tracks.track[t]);
     return 0;
 }
 

@@ -24,7 +24,9 @@
 #define STREAM_RETIRED 8       // SSRCs that a publisher gave up, remembered
 #define SUB_NONE UINT32_MAX
 #define GAPS_TRUNK MSG_MAX_LAYERS
-#define TRACK_MAPS 8 // different header-extension numberings among a track's viewers
+// Different header-extension numberings among a track's viewers. Twice what one node's control
+// plane admits (session_offer.c), since two nodes of a pair may admit at the same moment.
+#define TRACK_MAPS 16
 #define INDEX_MASK ((UINT64_C(1) << 48) - 1) // SRTP's packet index, RFC 3711 3.3.1
 #define INDEX_SPARE 0x2000 // indexes left free below a viewer's first, for packets before its time
 

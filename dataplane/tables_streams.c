@@ -171,28 +171,26 @@ void tables_close_stream(struct tables *tables, struct stream *stream)
     tables->stream_count--;
 }
 
-// The number of the map with these ids, making it if there is room; TRACK_MAPS: none.
+// The number of the map with a viewer's ids, making it if there is room; TRACK_MAPS: no extensions.
+// The ids come from the session alone, which both nodes of a pair know alike, and not from what
+// this track or its other viewers happen to be at the moment: two nodes write the same bytes.
 static uint8_t take_map(struct track *track, const struct msg_track *viewer)
 {
-    uint8_t ids[HDREXTS] = {0};
-    static const uint8_t forwarded[] = {
-        HDREXT_AUDIO_LEVEL,      HDREXT_VIDEO_ORIENTATION,     HDREXT_PLAYOUT_DELAY,
-        HDREXT_ABS_CAPTURE_TIME, HDREXT_DEPENDENCY_DESCRIPTOR, HDREXT_VIDEO_CONTENT_TYPE,
-        HDREXT_COLOR_SPACE};
-    for (size_t i = 0; i < sizeof(forwarded); i++)
-        if (track->config.hdrext[forwarded[i]])
-            ids[forwarded[i]] = viewer->hdrext[forwarded[i]];
+    static const uint8_t none[HDREXTS];
     uint8_t empty = TRACK_MAPS;
+    if (memcmp(viewer->hdrext, none, sizeof(none)) == 0)
+        return TRACK_MAPS;
     for (uint8_t i = 0; i < TRACK_MAPS; i++) {
-        if (track->maps[i].users && memcmp(track->maps[i].ids, ids, sizeof(ids)) == 0) {
-            track->maps[i].users++;
+        struct hdrext_map *map = &track->maps[i];
+        if (map->users && memcmp(map->ids, viewer->hdrext, sizeof(map->ids)) == 0) {
+            map->users++;
             return i;
         }
-        if (!track->maps[i].users && empty == TRACK_MAPS)
+        if (!map->users && empty == TRACK_MAPS)
             empty = i;
     }
     if (empty < TRACK_MAPS) {
-        memcpy(track->maps[empty].ids, ids, sizeof(ids));
+        memcpy(track->maps[empty].ids, viewer->hdrext, sizeof(track->maps[empty].ids));
         track->maps[empty].users = 1;
     }
     return empty;

@@ -28,7 +28,7 @@ int gettimeofday(struct timeval *restrict tv, void *restrict zone)
 
 #define LOG 256
 #define WORKERS 2
-#define SLOTS 3
+#define SLOTS 6
 
 struct logged {
     uint32_t lane;
@@ -454,6 +454,51 @@ static void dtls_client_retransmits(void **state)
     assert_keys_match(f, c);
 }
 
+// An offer whose audio carries the audio level as header extension `id`.
+static const char *offer_with_level(struct fixture *f, enum session_role role, unsigned id)
+{
+    static char text[4608];
+    const char *offer = offer_text(f, role, "actpass", "VP8", NULL);
+    const char *video = strstr(offer, "m=video");
+    snprintf(text, sizeof(text),
+             "%.*sa=extmap:%u urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n%s",
+             (int)(video - offer), offer, id, video);
+    return text;
+}
+
+// The number under which a new viewer that offers `id` gets the audio level; 0: not at all.
+static unsigned level_of(struct fixture *f, unsigned id)
+{
+    struct session_reply reply;
+    post(f, ROLE_PLAY, "demo", offer_with_level(f, ROLE_PLAY, id), &reply);
+    assert_int_equal(reply.status, 201);
+    unsigned given = reply.session->open.track[0].hdrext[HDREXT_AUDIO_LEVEL];
+    char line[64];
+    snprintf(line, sizeof(line), "a=extmap:%u ", given);
+    assert_true((strstr(reply.body, given ? line : "a=extmap:") != NULL) == (given != 0));
+    free(reply.body);
+    return given;
+}
+
+static void numberings(void **state)
+{
+    struct fixture *f = *state;
+    struct session_reply reply;
+    post(f, ROLE_PUBLISH, "demo", offer_with_level(f, ROLE_PUBLISH, 3), &reply);
+    assert_int_equal(reply.status, 201);
+    free(reply.body);
+    struct session *p = reply.session;
+    struct client *c = client_of(f, p, DTLS_CLIENT);
+    path(f, p);
+    dtls_start(c->dtls);
+    settle(f);
+    stream_is(f, p, STREAM_LIVE);
+    for (unsigned id = 1; id <= 8; id++)
+        assert_int_equal(level_of(f, id), id);
+    assert_int_equal(level_of(f, 9), 0);
+    assert_int_equal(level_of(f, 4), 4);
+}
+
 static void viewers(void **state)
 {
     struct fixture *f = *state;
@@ -483,6 +528,8 @@ static void viewers(void **state)
         201); // audio alone is better than nothing
     assert_int_equal(p->stream->viewer_count, 2);
 
+    for (unsigned i = 3; i < SLOTS; i++)
+        join(f, ROLE_PLAY, "demo", false);
     // Worker 0 is full: the next viewer goes elsewhere, and the stream with it.
     from = f->count;
     struct session *far = join(f, ROLE_PLAY, "demo", false);
@@ -1293,6 +1340,7 @@ int main(void)
         TEST(life_of_a_publisher),
         TEST(dtls_client_retransmits),
         TEST(viewers),
+        TEST(numberings),
         TEST(publisher_returns),
         TEST(other_codecs_end_viewers),
         TEST(busy_name),
