@@ -138,7 +138,8 @@ void replicate_dataplane(struct replicate *r)
 {
     if (r == NULL)
         return;
-    r->robbed = false;
+    r->robbed_ms = 0;
+    r->bfd_state = BFD_UNKNOWN; // what its predecessor saw is past
     groups_tell_dataplane(r);
     if (replink_up(r->link))
         keys_begin(r); // PEER follows with the round's keys
@@ -231,6 +232,12 @@ static bool link_up(const struct replicate *r)
     return __atomic_load_n(&channel_port_stats(r->set->channel)->link_up, __ATOMIC_RELAXED) != 0;
 }
 
+static bool has_dataplane(const struct replicate *r)
+{
+    bool ready = false;
+    return dpclient_peer(r->set->dataplane, NULL, &ready) == PEER_ALIVE && ready;
+}
+
 // The partner took a group that we serve because it cannot see us, nor we it: the path between us
 // is cut, but not the one over which it told us. While our own link is up both go on, with the same
 // bytes, until the path heals: who stops now may be the only one whom some clients reach.
@@ -253,7 +260,8 @@ static void resolve(struct replicate *r, unsigned group, const struct wire_group
     if (mine && its) {
         we_hold = ours->term != theirs->term ? ours->term > theirs->term : owner;
         r->counts.conflicts++;
-        r->robbed |= owner && !we_hold;
+        if (owner && !we_hold)
+            r->robbed_ms = uv_now(r->loop);
     } else if (!mine && !its) {
         we_hold = owner;
         term = msg_next_term(term, true);
@@ -283,7 +291,7 @@ void groups_down(struct replicate *r)
         r->group[g].syncing = r->group[g].handing = r->sync_owed[g] = false;
         r->group[g].claim = 0; // HELLO will say it again
     }
-    r->robbed = false;
+    r->robbed_ms = 0;
 }
 
 int groups_frame(struct replicate *r, const struct wire_group *m, char *why, size_t why_size)
@@ -292,6 +300,8 @@ int groups_frame(struct replicate *r, const struct wire_group *m, char *why, siz
     struct held_group *g = &r->group[group];
     bool held = group_held(r, group), newer = m->term > g->term;
     if (m->wish == GROUP_ACTIVE && newer && !held) {
+        if (!has_dataplane(r))
+            return 0; // nobody would send: the partner goes on, and asks again
         become(r, group, GROUP_ACTIVE, m->term, "handed over by the partner");
         tell_role(r, group, 0);
     } else if (m->wish == GROUP_STANDBY && held) {
@@ -302,7 +312,8 @@ int groups_frame(struct replicate *r, const struct wire_group *m, char *why, siz
             tell_role(r, group, 0); // it must know that neither has the other's word for numbers
             return 0;
         }
-        r->robbed |= group == 0 && !g->handing && link_up(r);
+        if (group == 0 && !g->handing && link_up(r))
+            r->robbed_ms = uv_now(r->loop);
         become(r, group, GROUP_STANDBY, m->term, "the partner serves it");
     } else if (m->role == GROUP_ACTIVE && held && m->term < g->term && m->wish == 0) {
         g->claim = g->term;
@@ -404,12 +415,15 @@ void replicate_message(struct replicate *r, const struct msg_head *head)
 // ---- time
 
 // BFD said that we were dead, and we are not: a core was busy, or the link blinked. The way back is
-// without loss, so nobody needs to decide it.
+// without loss, so nobody needs to decide it. That our dataplane did die is known only a while
+// after the partner knows.
 static void ask_back(struct replicate *r, uint64_t now)
 {
-    if (!r->robbed || r->bfd_state != BFD_UP || now - r->bfd_since_ms < REPLICATE_CALM_MS)
+    uint64_t calm = r->robbed_ms > r->bfd_since_ms ? r->robbed_ms : r->bfd_since_ms;
+    if (!r->robbed_ms || r->bfd_state != BFD_UP || now - calm < REPLICATE_CALM_MS ||
+        !has_dataplane(r))
         return;
-    r->robbed = false;
+    r->robbed_ms = 0;
     r->counts.false_alarms++;
     if (!group_held(r, 0))
         tell_role(r, 0, GROUP_STANDBY);

@@ -76,7 +76,7 @@ struct replicate {
     uint32_t bfd_state, bfd_diag;
     uint64_t detect_ns;
     uint64_t bfd_since_ms; // of bfd_state
-    bool robbed;           // the partner took our group although neither we nor our dataplane died
+    uint64_t robbed_ms;    // when the partner took our group although nobody here had died; 0: no
 
     struct wait waits[REPLICATE_WAITS];
     uint32_t wait_count;

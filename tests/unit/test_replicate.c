@@ -468,6 +468,39 @@ static void test_takeover_and_failback(void **state)
     assert_null(replicate_refusal(a.r));
 }
 
+// The partner takes over for a moment in which neither has died, or because our dataplane has.
+static void false_alarm(bool dead)
+{
+    struct msg_peer_state up = {.head = {.type = MSG_PEER_STATE, .length = sizeof(up), .id = 1},
+                                .state = 3};
+    channel_port_stats(&a.dp)->link_up = 1;
+    channel_send(&a.dp, 1, &up);
+    pass(REPLICATE_CALM_MS); // long since up
+    a.alone = dead;
+    take_over(&b, a.r->group[0].term + 1);
+    await(b_holds_both, NULL);
+    pass(REPLICATE_CALM_MS / 2);
+    assert_true(group_held(b.r, 1) && !group_held(a.r, 0));
+}
+
+static void test_a_false_alarm_is_undone(void **state)
+{
+    false_alarm(false);
+    await(a_holds_its_own, NULL);
+    assert_int_equal(a.r->counts.false_alarms, 1);
+}
+
+static void test_a_dead_dataplane_gets_nothing_back(void **state)
+{
+    char why[200];
+    false_alarm(true);
+    assert_int_equal(replicate_failback(b.r, why, sizeof(why)), 0);
+    pass(REPLICATE_CALM_MS);
+    assert_true(group_held(b.r, 1) && !group_held(a.r, 0));
+    a.alone = false;
+    await(a_holds_its_own, NULL);
+}
+
 static void test_drain(void **state)
 {
     char token[40], why[200];
@@ -627,6 +660,8 @@ int main(void)
         TEST(test_a_session_stands_by),
         TEST(test_numbers_are_confirmed),
         TEST(test_takeover_and_failback),
+        TEST(test_a_false_alarm_is_undone),
+        TEST(test_a_dead_dataplane_gets_nothing_back),
         TEST(test_drain),
         TEST(test_split_brain),
         TEST(test_resynchronisation),
