@@ -223,7 +223,7 @@ static void measure(const struct bench_options *o)
 void fanout_workers(struct bench_options *o)
 {
     struct bench_crowd crowd;
-    pid_t pids[ABI_MAX_WORKERS];
+    pid_t pids[ABI_MAX_WORKERS] = {0};
     o->streams = o->workers;
     o->subscribers *= o->workers;
     if (sysconf(_SC_NPROCESSORS_ONLN) < (long)o->workers)

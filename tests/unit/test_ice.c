@@ -175,15 +175,15 @@ static void test_addresses_are_bounded(void **state)
 {
     struct stun_msg answer;
     const struct tables *tables = &world.workers[0].tables;
-    for (uint8_t i = 10; i < 10 + 2 * SESSION_PATHS; i++) {
+    for (unsigned i = 10; i < 10 + 2 * SESSION_PATHS; i++) {
         world_pass(&world, 5);
-        struct abi_addr there = from(i);
+        struct abi_addr there = from((uint8_t)i);
         assert_true(check(&there, &plain, &client.key, &answer));
         assert_ptr_equal(tables_by_remote(tables, &there), session());
         assert_ptr_equal(tables_by_remote(tables, &client.addr), session());
     }
-    for (uint8_t i = 10; i < 10 + 2 * SESSION_PATHS; i++) {
-        struct abi_addr there = from(i);
+    for (unsigned i = 10; i < 10 + 2 * SESSION_PATHS; i++) {
+        struct abi_addr there = from((uint8_t)i);
         bool recent = i >= 10 + SESSION_PATHS + 1;
         assert_int_equal(tables_by_remote(tables, &there) != NULL, recent);
     }
