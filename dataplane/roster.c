@@ -14,6 +14,7 @@
 #define PARK_WAIT_US 2000 // for a thread to say that it is parked; one that cannot run need not
 #define IDLE_TURNS 200    // turns without work before a thread that shares its core sleeps
 #define IDLE_SLEEP_US 50
+#define TURN_NS 50000000    // after which its place on a shared core is thought over
 #define EMPTY_SLEEP_US 1000 // of a thread without a worker
 #define LOOK_NS 10000000    // silence after which CPU time is noted
 #define LATE_NS 40000000    // the main core itself was away
@@ -81,14 +82,36 @@ static void take_orders(struct seat *seat, uint32_t *mine)
 }
 
 // On a shared core a worker that waits behind others for 30 ms is dead to its partner and frozen to
-// its viewers, so it goes before all that is not real-time. It sleeps when nothing comes, and the
-// kernel keeps a twentieth of the core for the others (sched(7)). Without the privilege it queues.
-static void go_first(void)
+// its viewers, so it goes before all that is not real-time, as long as it leaves an eighth of the
+// core to them: from one that takes more the kernel would take the core away for 50 ms in every
+// second (sched(7)), which is worse than to queue. Without the privilege it always queues.
+struct turn {
+    bool first, refused;
+    uint64_t since_ns, slept_ns; // of this window
+};
+
+static void go(struct turn *turn, bool first)
 {
-    struct sched_param lowest = {.sched_priority = sched_get_priority_min(SCHED_RR)};
-    if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &lowest) != 0)
-        fprintf(stderr, "dataplane: no real-time priority (%s): a worker may wait for its core\n",
-                strerror(errno));
+    struct sched_param param = {.sched_priority = first ? sched_get_priority_min(SCHED_RR) : 0};
+    turn->first = first;
+    if (sched_setscheduler(0, (first ? SCHED_RR : SCHED_OTHER) | SCHED_RESET_ON_FORK, &param) == 0)
+        return;
+    turn->refused = true;
+    fprintf(stderr, "dataplane: no real-time priority (%s): a worker may wait for its core\n",
+            strerror(errno));
+}
+
+static void take_turns(struct turn *turn, uint64_t now_ns)
+{
+    uint64_t window = now_ns - turn->since_ns;
+    if (turn->refused || window < TURN_NS)
+        return;
+    if (turn->first && turn->slept_ns < window / 8)
+        go(turn, false);
+    else if (!turn->first && turn->slept_ns > window / 4)
+        go(turn, true);
+    turn->since_ns = now_ns;
+    turn->slept_ns = 0;
 }
 
 int roster_run(void *argument)
@@ -97,9 +120,10 @@ int roster_run(void *argument)
     struct dataplane *dp = seat->roster->dp;
     bool adaptive = dp->config->idle == ABI_IDLE_ADAPTIVE;
     uint32_t idle = 0, mine = 0;
+    struct turn turn = {.since_ns = clock_ns(CLOCK_MONOTONIC)};
     prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);
     if (adaptive)
-        go_first();
+        go(&turn, true);
     my_seat = seat;
     seat->thread = pthread_self();
     atomic_store(&seat->alive_ns, clock_ns(CLOCK_MONOTONIC));
@@ -116,10 +140,14 @@ int roster_run(void *argument)
         atomic_store_explicit(&seat->alive_ns, mine ? now_ns : clock_ns(CLOCK_MONOTONIC),
                               memory_order_relaxed);
         idle = busy ? 0 : idle + 1;
-        if (!mine)
+        if (!mine) {
             sleep_us(EMPTY_SLEEP_US);
-        else if (adaptive && idle > IDLE_TURNS)
+        } else if (adaptive && idle > IDLE_TURNS) {
             sleep_us(IDLE_SLEEP_US);
+            turn.slept_ns += IDLE_SLEEP_US * 1000;
+        }
+        if (adaptive && mine)
+            take_turns(&turn, now_ns);
     }
     atomic_store_explicit(&seat->running, 0, memory_order_release);
     return 0;
