@@ -91,27 +91,6 @@ static void fill_pool(const struct bench_options *o)
     free(all);
 }
 
-static void report(const struct bench_crowd *crowd, const struct bench_pair *typical, double loss)
-{
-    const struct bench_options *o = crowd->options;
-    double hz = (double)rte_get_tsc_hz();
-    double pps = hz / typical->ours, raw_pps = hz / typical->bare;
-    double generator =
-        hz / ((double)generator_cycles / (double)generator_packets) * crowd->per_stream;
-    if (o->json)
-        printf("{\"bench\":\"fanout\",\"path\":\"af_xdp\",\"profile\":\"%s\",\"payload\":%u,"
-               "\"subscribers\":%u,\"streams\":%u,\"burst\":%u,\"workers\":1,\"pps\":%.0f,"
-               "\"cycles_per_packet\":%.1f,\"raw_pps\":%.0f,\"raw_cycles_per_packet\":%.1f,"
-               "\"ratio\":%.3f,\"loss\":%.6f,\"generator_pps\":%.0f}\n",
-               o->profile->name, o->payload, o->subscribers, o->streams, o->burst, pps,
-               typical->ours, raw_pps, typical->bare, pps / raw_pps, loss, generator);
-    else
-        printf("%-8s %5u B  %6u viewers of %3u streams  burst %2u  %6.2f Mpps  %6.0f cycles  bare "
-               "port %6.2f Mpps  ratio %.2f  loss %.6f\n",
-               o->profile->name, o->payload, o->subscribers, o->streams, o->burst, pps / 1e6,
-               typical->ours, raw_pps / 1e6, pps / raw_pps, loss);
-}
-
 void fanout_afxdp(struct bench_options *o)
 {
     static struct bench_pair pairs[ROUNDS];
@@ -137,7 +116,8 @@ void fanout_afxdp(struct bench_options *o)
         if (i < 0 && o->stages)
             bench_stages_start(&world);
     }
-    report(&crowd, bench_typical(pairs, ROUNDS), 1 - (double)seen / (double)sent);
+    fanout_report(&crowd, bench_typical(pairs, ROUNDS), "port", 1 - (double)seen / (double)sent,
+                  (double)generator_cycles / (double)generator_packets);
     if (o->stages)
         bench_stages_print(&world);
     bench_crowd_free(&crowd);

@@ -56,28 +56,6 @@ static double bare_round(struct cipher *cipher)
     return bench_median(turns, RTE_DIM(turns));
 }
 
-static void report(const struct bench_crowd *crowd, const struct bench_pair *typical, uint64_t lost)
-{
-    const struct bench_options *o = crowd->options;
-    double hz = (double)rte_get_tsc_hz();
-    double pps = hz / typical->ours, raw_pps = hz / typical->bare;
-    double generator =
-        hz / ((double)generator_cycles / (double)generator_packets) * crowd->per_stream;
-    if (o->json)
-        printf("{\"bench\":\"fanout\",\"path\":\"memory\",\"profile\":\"%s\",\"payload\":%u,"
-               "\"subscribers\":%u,\"streams\":%u,\"burst\":%u,\"workers\":1,\"pps\":%.0f,"
-               "\"cycles_per_packet\":%.1f,\"raw_pps\":%.0f,\"raw_cycles_per_packet\":%.1f,"
-               "\"ratio\":%.3f,\"loss\":%.6f,\"generator_pps\":%.0f}\n",
-               o->profile->name, o->payload, o->subscribers, o->streams, o->burst, pps,
-               typical->ours, raw_pps, typical->bare, pps / raw_pps, (double)lost / (double)sent(),
-               generator);
-    else
-        printf("%-8s %5u B  %6u viewers of %3u streams  burst %2u  %6.2f Mpps  %6.0f cycles  bare "
-               "cipher %6.2f Mpps  ratio %.2f\n",
-               o->profile->name, o->payload, o->subscribers, o->streams, o->burst, pps / 1e6,
-               typical->ours, raw_pps / 1e6, pps / raw_pps);
-}
-
 static void run(struct bench_crowd *crowd)
 {
     static struct bench_pair pairs[ROUNDS];
@@ -92,8 +70,10 @@ static void run(struct bench_crowd *crowd)
         if (i < 0 && o->stages)
             bench_stages_start(&world);
     }
-    report(crowd, bench_typical(pairs, ROUNDS),
-           bench_drop(&world, DROP_tx_full) + bench_drop(&world, DROP_no_mbuf));
+    fanout_report(crowd, bench_typical(pairs, ROUNDS), "cipher",
+                  (double)(bench_drop(&world, DROP_tx_full) + bench_drop(&world, DROP_no_mbuf)) /
+                      (double)sent(),
+                  (double)generator_cycles / (double)generator_packets);
     if (o->stages)
         bench_stages_print(&world);
     cipher_free(cipher);
