@@ -1,19 +1,15 @@
-// Who holds which group, and what the dataplane is told of it: roles and terms, the partner's
-// addresses and BFD, trunk keys; see replicate.h.
+// Who holds which group: roles and terms, between the two nodes and over restarts; see replicate.h.
 //
 // A node that starts with a dead dataplane may have been taken over meanwhile: it serves its own
 // group only after the partner's word, or REPLICATE_CONTACT_MS without one.
 #include "log.h"
 #include "replicate_private.h"
-#include "secret.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-// As on the channel (RFC 5880 4.1), and one more: the dataplane has not said yet.
-enum { BFD_DOWN = 1, BFD_INIT, BFD_UP, BFD_UNKNOWN };
 #define BFD_DIAG_EXPIRED 1      // we heard nothing; else the partner says that it did not hear us
 #define STATE_MAGIC 0x68746772u // "htgr"
 
@@ -65,122 +61,6 @@ void groups_load(struct replicate *r)
             r->group[g].role = GROUP_ACTIVE;
     }
     r->contact = good && (peer == PEER_ALIVE || peer == PEER_STALLED);
-}
-
-// ---- the dataplane
-
-// Only workers have lanes that such messages mean something to.
-static void to_workers(struct replicate *r, const void *message)
-{
-    for (uint32_t w = 0; w < r->set->abi->workers; w++)
-        session_send(r->set, 1 + w, message);
-}
-
-// The media addresses go with their sessions. (config_to_abi says when; where the kernel holds them
-// they cannot.)
-static bool takes_address(const struct replicate *r)
-{
-    return r->set->abi->take4.family != 0 || r->set->abi->take6.family != 0;
-}
-
-void groups_tell_dataplane(struct replicate *r)
-{
-    for (unsigned g = 0; g < 2; g++) {
-        struct msg_group m = {.head = {.type = MSG_GROUP, .length = sizeof(m), .id = g + 1},
-                              .term = r->group[g].term,
-                              .role = r->group[g].role,
-                              .takeover = 1,
-                              .home = g == 0};
-        if (takes_address(r)) {
-            m.take4 = g == 0 ? r->set->abi->media4 : r->set->abi->take4;
-            m.take6 = g == 0 ? r->set->abi->media6 : r->set->abi->take6;
-        }
-        to_workers(r, &m);
-    }
-}
-
-void peer_tell_dataplane(struct replicate *r)
-{
-    const struct config *config = r->config;
-    struct msg_peer m = {.head = {.type = MSG_PEER, .length = sizeof(m), .id = 1},
-                         .remote4 = config->parsed.partner.media4,
-                         .remote6 = config->parsed.partner.media6,
-                         .workers = (uint16_t)r->partner_workers,
-                         .present = 1,
-                         .multihop = config->protection.bfd.multihop,
-                         .bfd_tx_us = config->protection.bfd.interval_ms * 1000,
-                         .bfd_rx_us = config->protection.bfd.interval_ms * 1000,
-                         .bfd_multiplier = (uint8_t)config->protection.bfd.multiplier,
-                         .bfd_key_length = (uint8_t)strlen(config->protection.bfd.key)};
-    memcpy(m.bfd_key, config->protection.bfd.key, m.bfd_key_length);
-    memcpy(m.local, r->keys[0].key, sizeof(m.local));
-    memcpy(m.remote, r->keys[1].key, sizeof(m.remote));
-    to_workers(r, &m);
-    groups_tell_dataplane(r); // a group needs its partner
-    dtls_wipe(&m, sizeof(m));
-}
-
-// Without a connection the dataplanes can still watch each other. The trunk gets keys that nobody
-// else has, so nothing passes until a round of both.
-static void watch_alone(struct replicate *r)
-{
-    if (secret_random(r->keys[0].key, sizeof(r->keys[0].key)) != 0 ||
-        secret_random(r->keys[1].key, sizeof(r->keys[1].key)) != 0)
-        return;
-    if (r->partner_workers == 0)
-        r->partner_workers = r->config->protection.partner.workers != 0
-                                 ? r->config->protection.partner.workers
-                                 : r->set->abi->workers;
-    peer_tell_dataplane(r);
-}
-
-void replicate_dataplane(struct replicate *r)
-{
-    if (r == NULL)
-        return;
-    r->robbed_ms = 0;
-    r->bfd_state = BFD_UNKNOWN; // what its predecessor saw is past
-    groups_tell_dataplane(r);
-    if (replink_up(r->link))
-        keys_begin(r); // PEER follows with the round's keys
-    else
-        watch_alone(r);
-}
-
-// ---- trunk keys: the leader begins a round, the other answers and installs, the leader installs
-
-static int fresh_key(struct replicate *r)
-{
-    r->keys[0].head = (struct wire_head){.type = WIRE_KEYS, .length = sizeof(r->keys[0])};
-    r->keys[0].round = r->round;
-    return secret_random(r->keys[0].key, sizeof(r->keys[0].key));
-}
-
-void keys_begin(struct replicate *r)
-{
-    struct wire_head rekey = {.type = WIRE_REKEY, .length = sizeof(rekey)};
-    if (!replink_up(r->link))
-        return;
-    if (!r->leader) {
-        replicate_send(r, &rekey);
-        return;
-    }
-    r->round++;
-    if (fresh_key(r) == 0)
-        replicate_send(r, &r->keys[0]);
-}
-
-void keys_frame(struct replicate *r, const struct wire_keys *m)
-{
-    if (r->leader && m->round != r->round)
-        return; // the answer to a round that is past
-    memcpy(r->keys[1].key, m->key, sizeof(m->key));
-    if (!r->leader) {
-        r->round = m->round;
-        if (fresh_key(r) != 0 || replicate_send(r, &r->keys[0]) != 0)
-            return;
-    }
-    peer_tell_dataplane(r);
 }
 
 // ---- roles
@@ -477,7 +357,7 @@ const char *replicate_refusal(const struct replicate *r)
         return "this node has just started and awaits its partner's word";
     if (r->drained)
         return "this node is being drained";
-    if (!group_held(r, 0) && takes_address(r))
+    if (!group_held(r, 0) && replicate_takes_address(r))
         return "the partner has this node's address now"; // what comes to it goes there
     if (r->config->protection.strict && r->config->protection.protect == PROTECT_SYNC &&
         (!replink_up(r->link) || !group_held(r, 0)))
@@ -497,52 +377,4 @@ unsigned replicate_candidates(const struct replicate *r, uint32_t worker, struct
     for (unsigned i = 0; i < n; i++)
         out[i].port = (uint16_t)(out[i].port + worker % r->partner_workers);
     return n;
-}
-
-static const char *state_name(uint32_t bfd_state)
-{
-    static const char *const names[] = {"admin_down", "down", "init", "up"};
-    return bfd_state < BFD_UNKNOWN ? names[bfd_state] : "unknown";
-}
-
-json_t *replicate_peers(struct replicate *r)
-{
-    json_t *list = json_array();
-    if (r == NULL)
-        return list;
-    uint64_t lag = r->sent - r->acked, now = uv_now(r->loop);
-    json_array_append_new(
-        list,
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "peer",
-                  r->config->protection.partner.name, "kind", "partner", "state",
-                  replink_up(r->link) ? "connected" : "away", "reason", replink_why(r->link), "bfd",
-                  state_name(r->bfd_state), "detect_ms", (double)r->detect_ns / 1e6, "lag",
-                  (json_int_t)lag, "lag_ms", (json_int_t)(lag > 0 ? now - r->unacked_ms : 0),
-                  "connections", (json_int_t)replink_counts(r->link)->connections, "refused",
-                  (json_int_t)replink_counts(r->link)->refused, "imported",
-                  (json_int_t)r->counts.imported, "import_refused", (json_int_t)r->counts.refused,
-                  "false_alarms", (json_int_t)r->counts.false_alarms, "unconfirmed",
-                  (json_int_t)r->counts.unconfirmed));
-    return list;
-}
-
-json_t *replicate_groups(struct replicate *r)
-{
-    json_t *list = json_array();
-    for (unsigned g = 0; r != NULL && g < 2; g++) {
-        json_int_t sessions = 0;
-        struct session *s;
-        TAILQ_FOREACH(s, &r->set->open, all)
-        {
-            sessions += s->open.group == g + 1;
-        }
-        json_array_append_new(
-            list,
-            json_pack("{s:I, s:s, s:s, s:I, s:I, s:b, s:b, s:f}", "group", (json_int_t)g + 1,
-                      "home", g == 0 ? r->config->node : r->config->protection.partner.name, "role",
-                      group_held(r, g) ? "active" : "standby", "term", (json_int_t)r->group[g].term,
-                      "sessions", sessions, "syncing", r->group[g].syncing, "handing",
-                      r->group[g].handing, "switch_us", (double)r->group[g].switch_ns / 1e3));
-    }
-    return list;
 }

@@ -1,6 +1,6 @@
 // Inside replication, shared by replicate.c (what is told, and what was acknowledged),
-// replicate_groups.c (who holds what; the dataplane's part) and replicate_import.c (what the
-// partner tells). Loop thread.
+// replicate_groups.c (who holds what), replicate_peer.c (what the dataplane is told),
+// replicate_import.c (what the partner tells) and replicate_show.c. Loop thread.
 #ifndef HITLESS_REPLICATE_PRIVATE_H
 #define HITLESS_REPLICATE_PRIVATE_H
 
@@ -40,6 +40,9 @@ struct told_stream {
     uint8_t owner;
     char name[STREAM_NAME_MAX + 1];
 };
+
+// As on the channel (RFC 5880 4.1), and one more: the dataplane has not said yet.
+enum { BFD_DOWN = 1, BFD_INIT, BFD_UP, BFD_UNKNOWN };
 
 struct replicate {
     const struct config *config;
@@ -101,8 +104,11 @@ int groups_frame(struct replicate *r, const struct wire_group *m, char *why, siz
 // Asks the partner to take a group that we hold. Again and again until it does.
 int replicate_hand_over(struct replicate *r, unsigned group);
 void groups_tick(struct replicate *r, uint64_t now_ms);
-void groups_tell_dataplane(struct replicate *r); // GROUP of both, to every lane
-void keys_begin(struct replicate *r);            // a round, if it is ours to begin
+
+// replicate_peer.c
+bool replicate_takes_address(const struct replicate *r); // the media addresses go with sessions
+void groups_tell_dataplane(struct replicate *r);         // GROUP of both, to every lane
+void keys_begin(struct replicate *r);                    // a round, if it is ours to begin
 void keys_frame(struct replicate *r, const struct wire_keys *m);
 void peer_tell_dataplane(struct replicate *r); // PEER, with this round's keys
 

@@ -5,61 +5,21 @@
 #include "failover.h"
 #include "fanout.h"
 #include "feedback.h"
+#include "housekeep.h"
 #include "ice.h"
 #include "ingest.h"
-#include "protect_cryptodev.h"
-#include "telemetry.h"
 #include "trunk.h"
-#include "upstream.h"
 #include <rte_cycles.h>
 #include <rte_ethdev.h>
-#include <stdio.h>
 #include <time.h>
 
 #define CONTROL_BUDGET 32 // channel messages per turn
-#define SWEEP_NS 1000000  // housekeeping interval; each session has its turn every second
-#define SWEEPS_PER_SECOND 1000
-#define TELEMETRY_NS 200000000
-#define SEND_RETRIES 200 // tries to give a full port the rest of a batch
-// Rings grow into three quarters of their pool, so that growth alone never has new sessions
-// refused, which happens at 80 %; below a sixteenth they give back.
-#define RING_SHARE(pool) ((pool) / 4 * 3)
-#define POOL_LOW(pool) ((pool) / 16)
 
-static uint64_t clock_ns(void)
+uint64_t worker_clock(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
-void worker_flush(struct worker *worker)
-{
-    uint16_t sent = 0;
-    enum drop why = DROP_worker_moved;
-    enum stage before = worker_stage(worker, STAGE_port_tx);
-    if (worker_enter(worker)) {
-        why = DROP_tx_full;
-        for (int i = 0; i < SEND_RETRIES && sent < worker->tx_count; i++)
-            sent += rte_eth_tx_burst(worker->dp->port.id, (uint16_t)worker->id, worker->tx + sent,
-                                     worker->tx_count - sent);
-        worker_leave(worker);
-    }
-    if (sent < worker->tx_count) {
-        worker->stats->drop[why] += worker->tx_count - sent;
-        rte_pktmbuf_free_bulk(worker->tx + sent, worker->tx_count - sent);
-    }
-    worker->tx_count = 0;
-    worker_stage(worker, before);
-}
-
-int worker_tell(struct worker *worker, const void *message)
-{
-    if (!worker_enter(worker))
-        return -EPERM;
-    int rc = channel_send(worker->dp->channel, worker->lane, message);
-    worker_leave(worker);
-    return rc;
 }
 
 // Into a mailbox of which this worker is the only sender. False: dropped, the mbuf is the caller's.
@@ -83,64 +43,6 @@ static unsigned collect(struct worker *worker, struct rte_ring *mailbox, struct 
     unsigned n = rte_ring_sc_dequeue_burst(mailbox, (void **)mail, BURST, NULL);
     worker_leave(worker);
     return n;
-}
-
-void worker_send(struct worker *worker, struct rte_mbuf *m)
-{
-    worker_count(worker, COUNT_tx_packets, 1);
-    worker_count(worker, COUNT_tx_bytes, rte_pktmbuf_pkt_len(m));
-    worker->tx[worker->tx_count++] = m;
-    if (worker->tx_count == TX_BATCH)
-        worker_flush(worker);
-}
-
-void worker_end_frame(struct worker *worker, const struct frame_template *frame, struct rte_mbuf *m,
-                      size_t length)
-{
-    const struct port *port = &worker->dp->port;
-    unsigned offload = FRAME_OFFLOAD_NONE;
-    uint64_t flags = 0;
-    if (port->tx_udp_cksum) {
-        offload |= FRAME_OFFLOAD_UDP;
-        flags |= RTE_MBUF_F_TX_UDP_CKSUM;
-    }
-    if (port->tx_ipv4_cksum && frame->family == 4) {
-        offload |= FRAME_OFFLOAD_IPV4;
-        flags |= RTE_MBUF_F_TX_IP_CKSUM;
-    }
-    if (flags) {
-        m->ol_flags |= flags | (frame->family == 4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6);
-        m->l2_len = frame->l2_len;
-        m->l3_len = frame->l3_len;
-    }
-    frame_end(frame, rte_pktmbuf_mtod(m, uint8_t *), length, offload);
-    m->data_len = (uint16_t)(frame->length + length);
-    m->pkt_len = m->data_len;
-}
-
-void worker_finish_frame(struct worker *worker, const struct frame_template *frame,
-                         struct rte_mbuf *m, size_t length)
-{
-    memcpy(rte_pktmbuf_mtod(m, uint8_t *), frame->bytes, frame->length);
-    worker_end_frame(worker, frame, m, length);
-}
-
-int worker_send_payload(struct worker *worker, const struct session *session, const void *payload,
-                        size_t length)
-{
-    const struct frame_template *frame = &tables_sender(&worker->tables, session)->frame;
-    if (frame->length == 0)
-        return -ENOTCONN;
-    struct rte_mbuf *m = rte_pktmbuf_alloc(worker->pools.tx);
-    if (!m || frame->length + length > rte_pktmbuf_tailroom(m)) {
-        worker_drop(worker, m ? DROP_too_big : DROP_no_mbuf);
-        rte_pktmbuf_free(m);
-        return -ENOBUFS;
-    }
-    memcpy(rte_pktmbuf_mtod(m, uint8_t *) + frame->length, payload, length);
-    worker_finish_frame(worker, frame, m, length);
-    worker_send(worker, m);
-    return 0;
 }
 
 static void pass_dtls(struct worker *worker, const uint8_t *payload, const struct parsed *parsed)
@@ -458,123 +360,6 @@ static unsigned receive(struct worker *worker)
     return n;
 }
 
-static void sweep_session(struct worker *worker, struct session *session)
-{
-    telemetry_session(worker, session);
-    uint8_t group = tables_sender(&worker->tables, session)->group;
-    failover_sweep(worker, session);
-    if (!failover_active(worker, group))
-        return;
-    if (session->state == SESSION_KEYED && session->role == ROLE_PLAY) {
-        feedback_report(worker, session);
-        tables_want_keyframes(&worker->tables, session);
-    }
-    uint64_t limit = (uint64_t)worker->dp->config->session_timeout_ms * 1000000;
-    uint64_t since = atomic_load_explicit(&worker->dp->active_since[group], memory_order_relaxed);
-    if (since < session->heard_ns)
-        since = session->heard_ns;
-    if (worker->now_ns - since < limit || session->dead_told)
-        return;
-    struct msg_session_dead message = {
-        .head = {.type = MSG_SESSION_DEAD, .length = sizeof(message), .id = session->id},
-        .reason = DEAD_TIMEOUT};
-    session->dead_told = worker_tell(worker, &message) == 0;
-}
-
-static void sweep(struct worker *worker)
-{
-    struct tables *tables = &worker->tables;
-    uint32_t share = tables->session_end / SWEEPS_PER_SECOND + 1;
-    for (uint32_t i = 0; i < share; i++) {
-        // A share that is rounded up must not make a session's second shorter.
-        if (worker->sweep == 0 && worker->now_ns - worker->sweep_round_ns < 1000000000)
-            return;
-        if (worker->sweep == 0)
-            worker->sweep_round_ns = worker->now_ns;
-        if (worker->sweep < tables->session_end &&
-            tables->sessions[worker->sweep].state != SESSION_FREE)
-            sweep_session(worker, &tables->sessions[worker->sweep]);
-        worker->sweep = worker->sweep + 1 < tables->session_end ? worker->sweep + 1 : 0;
-    }
-}
-
-// Wishes for key frames of viewers here go to the worker where the publisher is.
-static void pass_key_wishes(struct worker *worker, struct stream *stream)
-{
-    uint8_t bits = 0;
-    for (int t = 0; t < stream->tracks; t++) {
-        bits |= (uint8_t)(stream->track[t].key_wanted << t);
-        stream->track[t].key_wanted = false;
-    }
-    if (bits && stream->source_worker < worker->dp->workers)
-        atomic_fetch_or_explicit(
-            &worker->dp->post[stream->source_worker].key_wanted[MSG_SLOT(stream->id)], bits,
-            memory_order_relaxed);
-}
-
-// While a worker's pool is nearly empty, everyone who holds packets of it gives the older half of
-// the largest ring back: what that worker holds itself need not be the most.
-static void relieve_pools(const struct worker *worker, struct cache *const largest[])
-{
-    for (uint32_t w = 0; w < worker->dp->workers; w++) {
-        const struct rte_mempool *pool = eal_worker_pools(w)->cache;
-        uint32_t left = w == worker->id ? eal_pool_free(pool) : eal_pool_shared(pool);
-        if (largest[w] && left < POOL_LOW(pool->size))
-            cache_halve(largest[w]);
-    }
-}
-
-static void tick_streams(struct worker *worker)
-{
-    struct tables *tables = &worker->tables;
-    uint32_t seen = 0, slots = 0, limit = RING_SHARE(worker->pools.cache->size);
-    uint32_t spare = worker->ring_slots < limit ? limit - worker->ring_slots : 0;
-    struct cache *largest[ABI_MAX_WORKERS] = {NULL}; // of packets that this worker received
-    for (uint32_t i = 0; i < tables->max_streams && seen < tables->stream_count; i++) {
-        struct stream *stream = tables->streams[i];
-        if (!stream)
-            continue;
-        seen++;
-        if (stream->source_worker == worker->id)
-            upstream_tick(worker, stream);
-        else
-            pass_key_wishes(worker, stream);
-        if (stream->trunk_id && stream->source_worker == worker->id)
-            trunk_tick(worker, stream);
-        for (int t = 0; t < stream->tracks; t++) {
-            struct cache *ring = &stream->track[t].ring;
-            uint32_t before = cache_slots(ring);
-            if (cache_resize(ring, worker->now_ns, spare) && cache_slots(ring) > before)
-                spare -= cache_slots(ring) - before;
-            slots += cache_slots(ring);
-            struct cache **most = &largest[stream->source_worker % ABI_MAX_WORKERS];
-            if (!*most || cache_slots(ring) > cache_slots(*most))
-                *most = ring;
-        }
-    }
-    worker->ring_slots = slots;
-    relieve_pools(worker, largest);
-}
-
-static void housekeep(struct worker *worker)
-{
-    if (worker->now_ns - worker->sweep_ns >= SWEEP_NS) {
-        worker->sweep_ns = worker->now_ns;
-        worker->staged = worker->now_ns < channel_stages_until(worker->dp->channel);
-        worker->stage_tsc = rte_rdtsc();
-        __atomic_store_n(&worker->stats->progress_ns, worker->now_ns, __ATOMIC_RELAXED);
-        sweep(worker);
-    }
-    if (worker->now_ns - worker->stream_tick_ns >= UPSTREAM_TICK_NS) {
-        worker->stream_tick_ns = worker->now_ns;
-        tick_streams(worker);
-    }
-    if (worker->now_ns - worker->stats_ns >= TELEMETRY_NS) {
-        worker->stats_ns = worker->now_ns;
-        telemetry_worker(worker);
-    }
-}
-
 bool worker_turn(struct worker *worker)
 {
     if (worker->revoked)
@@ -599,7 +384,7 @@ bool worker_turn(struct worker *worker)
 
 bool worker_timed_turn(struct worker *worker)
 {
-    worker->now_ns = clock_ns();
+    worker->now_ns = worker_clock();
     bool busy = worker_turn(worker);
     uint64_t tsc = rte_rdtsc();
     worker_count(worker, COUNT_loops, 1);
@@ -608,103 +393,4 @@ bool worker_timed_turn(struct worker *worker)
     if (!busy)
         worker_count(worker, COUNT_loops_idle, 1);
     return busy;
-}
-
-static struct rte_ring *mailbox(const char *kind, uint32_t from, uint32_t to)
-{
-    char name[RTE_RING_NAMESIZE];
-    snprintf(name, sizeof(name), "%s_%u_%u", kind, from, to);
-    return rte_ring_create(name, MAILBOX_SIZE, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ);
-}
-
-// Made once; a worker's successor finds what was left for it.
-static int make_post(struct dataplane *dp, uint32_t id)
-{
-    struct post *post = &dp->post[id];
-    if (!post->key_wanted)
-        post->key_wanted = calloc(dp->config->max_streams, sizeof(*post->key_wanted));
-    if (!post->key_wanted)
-        return -ENOMEM;
-    for (uint32_t from = 0; from < dp->workers; from++) {
-        if (from == id)
-            continue;
-        if (!post->frames_from[from])
-            post->frames_from[from] = mailbox("frames", from, id);
-        if (!post->media_from[from])
-            post->media_from[from] = mailbox("media", from, id);
-        if (!post->frames_from[from] || !post->media_from[from])
-            return -ENOMEM;
-    }
-    return 0;
-}
-
-int worker_init(struct worker *worker, struct dataplane *dp, uint32_t id, char *why,
-                size_t why_size)
-{
-    const struct abi_config *config = dp->config;
-    *worker = (struct worker){.dp = dp,
-                              .id = id,
-                              .lane = id + 1,
-                              .pools = *eal_worker_pools(id),
-                              .post = &dp->post[id],
-                              .stats = channel_worker_stats(dp->channel, id)};
-    if (!atomic_load(&dp->worker[id]))
-        memset(worker->stats, 0, sizeof(*worker->stats));
-    for (uint32_t slot = 0; slot < config->max_sessions; slot++)
-        channel_session_stats(dp->channel, id, slot)->id = 0;
-    worker->stats->tsc_hz = rte_get_tsc_hz();
-    worker->now_ns = clock_ns();
-    worker->now_tsc = rte_rdtsc();
-    int rc = dp->crypto ? protect_cryptodev_new(&worker->protect, dp->crypto, (uint16_t)id)
-                        : protect_new(&worker->protect);
-    if (rc == 0)
-        rc = tables_init(&worker->tables, config, dp->dir, id, worker->protect);
-    worker->neigh = calloc(1, sizeof(*worker->neigh));
-    worker->peers = aligned_alloc(ABI_CACHE_LINE, MSG_PEERS * sizeof(*worker->peers));
-    if (worker->peers)
-        memset(worker->peers, 0, MSG_PEERS * sizeof(*worker->peers));
-    if (rc == 0 && (!worker->neigh || !worker->peers))
-        rc = -ENOMEM;
-    if (rc == 0)
-        rc = make_post(dp, id);
-    if (rc) {
-        snprintf(why, why_size, "worker %u: no memory for %u sessions and %u streams: lower limits",
-                 id, config->max_sessions, config->max_streams);
-        worker_free(worker);
-        return rc;
-    }
-    neigh_self_init(&worker->self, config, dp->port.mac.addr_bytes);
-    return 0;
-}
-
-void worker_free(struct worker *worker)
-{
-    tables_free(&worker->tables);
-    if (worker->protect)
-        protect_free(worker->protect);
-    free(worker->neigh);
-    if (worker->peers)
-        explicit_bzero(worker->peers, MSG_PEERS * sizeof(*worker->peers));
-    free(worker->peers);
-    *worker = (struct worker){0};
-}
-
-static void drain(struct rte_ring *ring)
-{
-    void *m;
-    while (ring && rte_ring_sc_dequeue(ring, &m) == 0)
-        rte_pktmbuf_free(m);
-    rte_ring_free(ring);
-}
-
-void worker_free_posts(struct dataplane *dp)
-{
-    for (uint32_t id = 0; id < ABI_MAX_WORKERS; id++) {
-        for (uint32_t from = 0; from < ABI_MAX_WORKERS; from++) {
-            drain(dp->post[id].frames_from[from]);
-            drain(dp->post[id].media_from[from]);
-        }
-        free((void *)dp->post[id].key_wanted);
-        dp->post[id] = (struct post){0};
-    }
 }

@@ -156,6 +156,9 @@ void worker_free(struct worker *worker);
 // Frees all workers' mailboxes with what is in them; nobody runs any more.
 void worker_free_posts(struct dataplane *dp);
 
+// CLOCK_MONOTONIC, in nanoseconds.
+uint64_t worker_clock(void);
+
 // A turn with the clock's time and its cycles counted. True if there was work.
 bool worker_timed_turn(struct worker *worker);
 

@@ -1,0 +1,134 @@
+// What a worker does by the clock: each session once a second, each stream every few milliseconds,
+// figures every fifth of a second. In small shares, so that no packet waits for it.
+#include "housekeep.h"
+#include "failover.h"
+#include "feedback.h"
+#include "telemetry.h"
+#include "trunk.h"
+#include "upstream.h"
+#include <rte_cycles.h>
+
+#define SWEEP_NS 1000000 // a share of the sessions; each has its turn every second
+#define SWEEPS_PER_SECOND 1000
+#define TELEMETRY_NS 200000000
+// Rings grow into three quarters of their pool, so that growth alone never has new sessions
+// refused, which happens at 80 %; below a sixteenth they give back.
+#define RING_SHARE(pool) ((pool) / 4 * 3)
+#define POOL_LOW(pool) ((pool) / 16)
+
+static void sweep_session(struct worker *worker, struct session *session)
+{
+    telemetry_session(worker, session);
+    uint8_t group = tables_sender(&worker->tables, session)->group;
+    failover_sweep(worker, session);
+    if (!failover_active(worker, group))
+        return;
+    if (session->state == SESSION_KEYED && session->role == ROLE_PLAY) {
+        feedback_report(worker, session);
+        tables_want_keyframes(&worker->tables, session);
+    }
+    uint64_t limit = (uint64_t)worker->dp->config->session_timeout_ms * 1000000;
+    uint64_t since = atomic_load_explicit(&worker->dp->active_since[group], memory_order_relaxed);
+    if (since < session->heard_ns)
+        since = session->heard_ns;
+    if (worker->now_ns - since < limit || session->dead_told)
+        return;
+    struct msg_session_dead message = {
+        .head = {.type = MSG_SESSION_DEAD, .length = sizeof(message), .id = session->id},
+        .reason = DEAD_TIMEOUT};
+    session->dead_told = worker_tell(worker, &message) == 0;
+}
+
+static void sweep(struct worker *worker)
+{
+    struct tables *tables = &worker->tables;
+    uint32_t share = tables->session_end / SWEEPS_PER_SECOND + 1;
+    for (uint32_t i = 0; i < share; i++) {
+        // A share that is rounded up must not make a session's second shorter.
+        if (worker->sweep == 0 && worker->now_ns - worker->sweep_round_ns < 1000000000)
+            return;
+        if (worker->sweep == 0)
+            worker->sweep_round_ns = worker->now_ns;
+        if (worker->sweep < tables->session_end &&
+            tables->sessions[worker->sweep].state != SESSION_FREE)
+            sweep_session(worker, &tables->sessions[worker->sweep]);
+        worker->sweep = worker->sweep + 1 < tables->session_end ? worker->sweep + 1 : 0;
+    }
+}
+
+// Wishes for key frames of viewers here go to the worker where the publisher is.
+static void pass_key_wishes(struct worker *worker, struct stream *stream)
+{
+    uint8_t bits = 0;
+    for (int t = 0; t < stream->tracks; t++) {
+        bits |= (uint8_t)(stream->track[t].key_wanted << t);
+        stream->track[t].key_wanted = false;
+    }
+    if (bits && stream->source_worker < worker->dp->workers)
+        atomic_fetch_or_explicit(
+            &worker->dp->post[stream->source_worker].key_wanted[MSG_SLOT(stream->id)], bits,
+            memory_order_relaxed);
+}
+
+// While a worker's pool is nearly empty, everyone who holds packets of it gives the older half of
+// the largest ring back: what that worker holds itself need not be the most.
+static void relieve_pools(const struct worker *worker, struct cache *const largest[])
+{
+    for (uint32_t w = 0; w < worker->dp->workers; w++) {
+        const struct rte_mempool *pool = eal_worker_pools(w)->cache;
+        uint32_t left = w == worker->id ? eal_pool_free(pool) : eal_pool_shared(pool);
+        if (largest[w] && left < POOL_LOW(pool->size))
+            cache_halve(largest[w]);
+    }
+}
+
+static void tick_streams(struct worker *worker)
+{
+    struct tables *tables = &worker->tables;
+    uint32_t seen = 0, slots = 0, limit = RING_SHARE(worker->pools.cache->size);
+    uint32_t spare = worker->ring_slots < limit ? limit - worker->ring_slots : 0;
+    struct cache *largest[ABI_MAX_WORKERS] = {NULL}; // of packets that this worker received
+    for (uint32_t i = 0; i < tables->max_streams && seen < tables->stream_count; i++) {
+        struct stream *stream = tables->streams[i];
+        if (!stream)
+            continue;
+        seen++;
+        if (stream->source_worker == worker->id)
+            upstream_tick(worker, stream);
+        else
+            pass_key_wishes(worker, stream);
+        if (stream->trunk_id && stream->source_worker == worker->id)
+            trunk_tick(worker, stream);
+        for (int t = 0; t < stream->tracks; t++) {
+            struct cache *ring = &stream->track[t].ring;
+            uint32_t before = cache_slots(ring);
+            if (cache_resize(ring, worker->now_ns, spare) && cache_slots(ring) > before)
+                spare -= cache_slots(ring) - before;
+            slots += cache_slots(ring);
+            struct cache **most = &largest[stream->source_worker % ABI_MAX_WORKERS];
+            if (!*most || cache_slots(ring) > cache_slots(*most))
+                *most = ring;
+        }
+    }
+    worker->ring_slots = slots;
+    relieve_pools(worker, largest);
+}
+
+void housekeep(struct worker *worker)
+{
+    if (worker->now_ns - worker->sweep_ns >= SWEEP_NS) {
+        worker->sweep_ns = worker->now_ns;
+        worker->staged = worker->now_ns < channel_stages_until(worker->dp->channel);
+        worker->stage_tsc = rte_rdtsc();
+        __atomic_store_n(&worker->stats->progress_ns, worker->now_ns, __ATOMIC_RELAXED);
+        sweep(worker);
+    }
+    if (worker->now_ns - worker->stream_tick_ns >= UPSTREAM_TICK_NS) {
+        worker->stream_tick_ns = worker->now_ns;
+        tick_streams(worker);
+    }
+    if (worker->now_ns - worker->stats_ns >= TELEMETRY_NS) {
+        worker->stats_ns = worker->now_ns;
+        telemetry_worker(worker);
+    }
+}
