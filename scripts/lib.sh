@@ -157,6 +157,13 @@ undo_all() {
   remove_runtime_dir
 }
 
+# The browser tests' npm packages, as the lock file names them. A module that is there may be of an
+# older lock file.
+make_npm_packages() { # FOLDER
+  [ "$1/node_modules/.package-lock.json" -nt "$1/package-lock.json" ] ||
+    (cd "$1" && npm ci --no-audit --no-fund --silent >&2) || die "npm ci failed in $1"
+}
+
 # make_whip_client DIR: a command line in whip_client that runs Debian's whip-client. As packaged in
 # Debian 12 it aborts: it links libsoup 2.4, GStreamer's ICE links libnice, which for its UPnP
 # draws in libsoup 3, and the two refuse each other. Nobody needs UPnP here, so a library of that
