@@ -216,7 +216,7 @@ static void acknowledge(struct replicate *r)
 }
 
 // Ends first, then streams, then sessions: a name may be used again by another stream.
-static void tell(struct replicate *r)
+void replicate_tell(struct replicate *r)
 {
     struct session *s;
     while (r->gone_count > 0 && replink_room(r->link))
@@ -236,7 +236,7 @@ static void on_soon(uv_idle_t *idle)
     struct replicate *r = idle->data;
     uv_idle_stop(idle);
     if (replink_up(r->link))
-        tell(r);
+        replicate_tell(r);
 }
 
 void replicate_synchronise(struct replicate *r, unsigned group)
@@ -339,6 +339,7 @@ static void on_down(void *opaque, const char *why)
     for (unsigned i = 0; i < REPLICATE_WAITS; i++)
         if (r->waits[i].session != NULL)
             end_wait(r, &r->waits[i], false);
+    patches_down(r);
     r->gone_count = 0;
     memset(r->streams, 0, stream_slots(r) * sizeof(r->streams[0]));
     groups_down(r);
@@ -390,6 +391,12 @@ static int on_frame(void *opaque, const union wire_frame *frame, char *why, size
     case WIRE_DTLS:
         import_dtls(r, &frame->dtls);
         break;
+    case WIRE_PATCH:
+        patch_frame(r, &frame->patch);
+        break;
+    case WIRE_PATCHED:
+        patched_frame(r, &frame->patched);
+        break;
     case WIRE_NONE:
     case WIRE_HELLO:
     case WIRE_REFUSE:
@@ -406,7 +413,7 @@ static void on_turn(void *opaque)
     struct replicate *r = opaque;
     acknowledge(r);
     if (replink_up(r->link))
-        tell(r);
+        replicate_tell(r);
 }
 
 // ---- time, start and end
@@ -421,9 +428,10 @@ static void on_tick(uv_timer_t *timer)
                       r->config->protection.partner.name, REPLICATE_SYNC_MS);
             end_wait(r, &r->waits[i], false);
         }
+    patches_tick(r, now);
     groups_tick(r, now);
     if (replink_up(r->link))
-        tell(r);
+        replicate_tell(r);
 }
 
 void replicate_dtls(struct replicate *r, const struct session *s, const uint8_t *data, size_t size)
@@ -458,6 +466,7 @@ void replicate_free(struct replicate *r)
     for (unsigned i = 0; i < REPLICATE_WAITS; i++)
         if (r->waits[i].session != NULL)
             end_wait(r, &r->waits[i], false);
+    patches_down(r);
     replink_free(r->link);
     if (r->tick != NULL)
         uv_close((uv_handle_t *)r->tick, free_handle);

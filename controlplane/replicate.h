@@ -70,6 +70,12 @@ unsigned replicate_candidates(const struct replicate *r, uint32_t worker, struct
 bool replicate_wait(struct replicate *r, struct session *session, session_await_fn done,
                     void *opaque);
 
+// Has the partner, which serves the session, do what session_patch would. `done` is called once,
+// later: 0; or a refusal in `reply`: -EMSGSIZE, -ENOTCONN or -EAGAIN.
+int replicate_patch(struct replicate *r, const struct session *session, const char *fragment,
+                    size_t size, const char *if_match, session_patched_fn done, void *opaque,
+                    struct session_reply *reply);
+
 // Reads the files of the connection again; what cannot be read stays as it was, with a warning.
 void replicate_reload(struct replicate *r);
 

@@ -1,6 +1,7 @@
 // Inside replication, shared by replicate.c (what is told, and what was acknowledged),
 // replicate_groups.c (who holds what), replicate_peer.c (what the dataplane is told),
-// replicate_import.c (what the partner tells) and replicate_show.c. Loop thread.
+// replicate_import.c (what the partner tells),
+// replicate_patch.c (requests passed on) and replicate_show.c. Loop thread.
 #ifndef HITLESS_REPLICATE_PRIVATE_H
 #define HITLESS_REPLICATE_PRIVATE_H
 
@@ -14,6 +15,8 @@
 #define REPLICATE_TICK_MS 50
 #define REPLICATE_CONTACT_MS 1500 // after a fresh start we hear the partner before we serve
 #define REPLICATE_WAITS 1024
+#define REPLICATE_PATCHES 64    // requests at the partner
+#define REPLICATE_PATCH_MS 1500 // how long each may take
 #define REPLICATE_CALM_MS 1000  // of BFD being up, before we ask back what a false alarm took
 #define REPLICATE_AUTO_MS 10000 // of a sound connection before sessions are handed back
 
@@ -31,6 +34,14 @@ struct wait {
     struct session *session; // NULL: free
     uint64_t until_ms;
     session_await_fn done;
+    void *opaque;
+};
+
+// A client's request that the partner was asked to serve.
+struct errand {
+    uint32_t number; // 0: free
+    uint64_t until_ms;
+    session_patched_fn done;
     void *opaque;
 };
 
@@ -83,6 +94,8 @@ struct replicate {
 
     struct wait waits[REPLICATE_WAITS];
     uint32_t wait_count;
+    struct errand errands[REPLICATE_PATCHES];
+    uint32_t errand_number; // of the last one
     struct {
         uint64_t imported, refused, taken_over, unconfirmed, conflicts, false_alarms;
     } counts;
@@ -92,6 +105,8 @@ struct replicate {
 // replicate.c
 int replicate_send(struct replicate *r, void *frame); // counts it if it is to be
 void replicate_soon(struct replicate *r);             // have the queue told in the next turn
+// Tells the partner what is owed to it, as far as there is room.
+void replicate_tell(struct replicate *r);
 // Tells the partner everything of a group that we hold.
 void replicate_synchronise(struct replicate *r, unsigned group);
 
@@ -111,6 +126,12 @@ void groups_tell_dataplane(struct replicate *r);         // GROUP of both, to ev
 void keys_begin(struct replicate *r);                    // a round, if it is ours to begin
 void keys_frame(struct replicate *r, const struct wire_keys *m);
 void peer_tell_dataplane(struct replicate *r); // PEER, with this round's keys
+
+// replicate_patch.c
+void patch_frame(struct replicate *r, const struct wire_patch *m);
+void patched_frame(struct replicate *r, const struct wire_patched *m);
+void patches_tick(struct replicate *r, uint64_t now_ms);
+void patches_down(struct replicate *r); // the connection is gone, and what waits with it
 
 // replicate_import.c
 void import_stream(struct replicate *r, const struct wire_stream *m);

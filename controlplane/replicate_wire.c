@@ -101,6 +101,21 @@ static bool check_dtls(const struct wire_dtls *m)
            m->size == m->head.length - head && check_token(&m->token);
 }
 
+static bool check_patch(const struct wire_patch *m)
+{
+    size_t head = offsetof(struct wire_patch, text);
+    return m->head.length > head && m->size <= WIRE_TEXT_MAX && m->head.length == head + m->size &&
+           check_token(&m->token) && check_text(m->if_match, sizeof(m->if_match));
+}
+
+static bool check_patched(const struct wire_patched *m)
+{
+    size_t head = offsetof(struct wire_patched, text);
+    return m->head.length >= head && m->size <= WIRE_TEXT_MAX && m->head.length == head + m->size &&
+           m->status >= 200 && m->status < 600 && check_text(m->etag, sizeof(m->etag)) &&
+           check_text(m->reason, sizeof(m->reason));
+}
+
 int wire_check(const struct wire_head *head)
 {
     const union wire_frame *m = (const void *)head;
@@ -139,6 +154,12 @@ int wire_check(const struct wire_head *head)
         break;
     case WIRE_DTLS:
         good = check_dtls(&m->dtls);
+        break;
+    case WIRE_PATCH:
+        good = check_patch(&m->patch);
+        break;
+    case WIRE_PATCHED:
+        good = check_patched(&m->patched);
         break;
     case WIRE_PING:
     case WIRE_ACK:

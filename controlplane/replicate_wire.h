@@ -14,9 +14,11 @@
 #include <stdint.h>
 
 #define WIRE_MAGIC 0x70726c68u // "hlrp"; another byte order reads as another magic
-#define WIRE_VERSION 2u
+#define WIRE_VERSION 3u
 #define WIRE_FRAME_MAX 4096 // bytes, head included
 #define WIRE_REASON_MAX 128
+#define WIRE_MATCH_MAX 256 // If-Match of a forwarded request, NUL included
+#define WIRE_TEXT_MAX 3072 // SDP fragment of a forwarded request, or of its answer
 
 // X(name, state, what it is); frames with state 1 are counted and acknowledged.
 #define WIRE_LIST(X)                                                                               \
@@ -32,7 +34,9 @@
     X(SESSION, 1, "a session of the group, whole, new or changed")                                 \
     X(SESSION_GONE, 1, "its session is over")                                                      \
     X(SYNCED, 1, "that was everything: forget what was not named")                                 \
-    X(DTLS, 0, "a DTLS datagram that came to the standby of a session")
+    X(DTLS, 0, "a DTLS datagram that came to the standby of a session")                            \
+    X(PATCH, 0, "an ICE restart that a client asked the standby of its session for")               \
+    X(PATCHED, 0, "what it came to")
 
 enum wire_type {
     WIRE_NONE,
@@ -133,6 +137,26 @@ struct wire_dtls {
     uint8_t data[MSG_DATAGRAM_MAX];
 };
 
+struct wire_patch {
+    struct wire_head head;
+    struct wire_token token;
+    uint32_t number; // of the sender's request, for the answer
+    uint32_t size;   // of `text`
+    char if_match[WIRE_MATCH_MAX];
+    char text[WIRE_TEXT_MAX];
+};
+
+struct wire_patched {
+    struct wire_head head;
+    uint32_t number;
+    uint16_t status, retry_after_s; // of HTTP
+    char etag[JOURNAL_ETAG_MAX];
+    char reason[256];
+    uint32_t size; // of `text`; 0: no body
+    uint32_t pad;
+    char text[WIRE_TEXT_MAX];
+};
+
 union wire_frame {
     struct wire_head head;
     struct wire_hello hello;
@@ -146,6 +170,8 @@ union wire_frame {
     struct wire_session_gone session_gone;
     struct wire_synced synced;
     struct wire_dtls dtls;
+    struct wire_patch patch;
+    struct wire_patched patched;
     uint8_t bytes[WIRE_FRAME_MAX];
 };
 _Static_assert(sizeof(union wire_frame) == WIRE_FRAME_MAX, "every frame fits");

@@ -246,12 +246,13 @@ void session_patch(struct session *s, const char *text, size_t size, const char 
         return;
     }
     bool restart = is_restart(s, &fragment), given = if_match != NULL && *if_match != 0;
-    if (restart && !given) {
+    if ((restart || (given && !matches(if_match, s->etag))) &&
+        !replicate_serves(s->set->replicate, s->open.group)) {
+        reply->status = 0; // what we know of it may be old
+    } else if (restart && !given) {
         session_refuse(reply, 428, 0, "an ICE restart needs If-Match");
     } else if (given && !matches(if_match, s->etag)) {
         session_refuse(reply, 412, 0, "the session's ICE credentials have changed since");
-    } else if (restart && !replicate_serves(s->set->replicate, s->open.group)) {
-        session_refuse(reply, 503, SESSION_RETRY_AFTER_S, "the partner node serves this session");
     } else if (!restart) {
         reply->status = 204; // an ICE-lite agent has no use for the client's candidates
     } else if (restart_ice(s, &fragment, reply) != 0) {
@@ -261,6 +262,13 @@ void session_patch(struct session *s, const char *text, size_t size, const char 
     } else {
         reply->status = 200;
     }
+}
+
+bool session_forward(struct session *s, const char *fragment, size_t size, const char *if_match,
+                     session_patched_fn done, void *opaque, struct session_reply *reply)
+{
+    return replicate_patch(s->set->replicate, s, fragment, size, if_match, done, opaque, reply) ==
+           0;
 }
 
 void session_close(struct session *s, enum session_end why)

@@ -60,9 +60,17 @@ const char *session_stream(const struct session *session);
 
 // PATCH with an application/trickle-ice-sdpfrag body (RFC 8840, RFC 9725 4.3). A fragment with new
 // ufrag and pwd is an ICE restart: it needs `if_match` ("*" or the current ETag); without it 428,
-// with another 412. Plain trickle accepts a missing If-Match.
+// with another 412. Plain trickle accepts a missing If-Match. Status 0: the partner node serves the
+// session and has to decide, see session_forward.
 void session_patch(struct session *session, const char *fragment, size_t size, const char *if_match,
                    struct session_reply *reply);
+
+// Passes the request on to the partner node. True: `done` is called once, later, with the reply,
+// whose body is then its own, and the session's ETag; false: `reply` says why not.
+typedef void (*session_patched_fn)(void *opaque, struct session_reply *reply, const char *etag);
+bool session_forward(struct session *session, const char *fragment, size_t size,
+                     const char *if_match, session_patched_fn done, void *opaque,
+                     struct session_reply *reply);
 
 enum session_end {
     END_DELETED,

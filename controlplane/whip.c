@@ -172,6 +172,14 @@ static struct session *session_of(struct whip *whip, struct http_request *reques
     return authorised(whip, request, role, session_stream(session)) ? session : NULL;
 }
 
+// A PATCH whose answer comes from the partner.
+static void on_patched(void *opaque, struct session_reply *reply, const char *etag)
+{
+    if (reply->status == 200)
+        http_set(opaque, "ETag", etag);
+    reply_to(opaque, reply, FRAGMENT);
+}
+
 static void patch(struct whip *whip, struct http_request *request, enum session_role role)
 {
     struct session *session = session_of(whip, request, role);
@@ -184,8 +192,14 @@ static void patch(struct whip *whip, struct http_request *request, enum session_
         return;
     }
     const char *fragment = http_body(request, &size);
+    const char *if_match = http_header(request, "If-Match");
     struct session_reply reply = {0};
-    session_patch(session, fragment, size, http_header(request, "If-Match"), &reply);
+    session_patch(session, fragment, size, if_match, &reply);
+    if (reply.status == 0 &&
+        session_forward(session, fragment, size, if_match, on_patched, request, &reply)) {
+        http_wait(request);
+        return;
+    }
     if (reply.status == 200) // an ICE restart: the session has a new tag (RFC 9725 4.3.3)
         http_set(request, "ETag", session_etag(session));
     reply_to(request, &reply, FRAGMENT);

@@ -16,6 +16,12 @@ static void read_frame(const union wire_frame *f)
     else if (f->head.type == WIRE_STREAM)
         for (unsigned t = 0; t < f->stream.record.tracks.count; t++)
             seen += strlen(f->stream.record.tracks.fmtp[t].text);
+    else if (f->head.type == WIRE_PATCH)
+        seen += strlen(f->patch.token.text) + strlen(f->patch.if_match) +
+                (unsigned char)f->patch.text[f->patch.size - 1];
+    else if (f->head.type == WIRE_PATCHED)
+        seen += strlen(f->patched.etag) + strlen(f->patched.reason) +
+                strnlen(f->patched.text, f->patched.size);
     else if (f->head.type == WIRE_DTLS)
         seen += f->dtls.data[f->dtls.size - 1];
     wire_name(f->head.type);

@@ -16,6 +16,7 @@ struct logged {
         struct msg_session_open open;
         struct msg_session_keys keys;
         struct msg_session_adopt adopt;
+        struct msg_session_ice ice;
         struct msg_stream_open stream;
         struct msg_peer peer;
         struct msg_group group;
@@ -591,6 +592,156 @@ static void test_a_node_comes_back(void **state)
     assert_true(streams_find(a.set->streams, "demo")->remote);
 }
 
+// What a PATCH came to.
+struct patched {
+    int calls, status, retry_after_s;
+    char etag[32], reason[256], body[4096];
+};
+
+static void on_patched(void *opaque, struct session_reply *reply, const char *etag)
+{
+    struct patched *p = opaque;
+    p->calls++;
+    p->status = reply->status;
+    p->retry_after_s = reply->retry_after_s;
+    snprintf(p->etag, sizeof(p->etag), "%s", etag);
+    snprintf(p->reason, sizeof(p->reason), "%s", reply->reason);
+    snprintf(p->body, sizeof(p->body), "%s", reply->body != NULL ? reply->body : "");
+    free(reply->body);
+}
+
+static bool is_patched(void *opaque)
+{
+    return ((struct patched *)opaque)->calls > 0;
+}
+
+// A fragment of a client with as many candidates as a machine of many interfaces has.
+static const char *fragment(const char *ufrag)
+{
+    static char text[8192];
+    int n = snprintf(text, sizeof(text), "a=ice-ufrag:%s\r\na=ice-pwd:clientpasswordof24chars2\r\n",
+                     ufrag);
+    n += snprintf(text + n, sizeof(text) - (size_t)n, "m=video 9 RTP/AVP 0\r\na=mid:0\r\n");
+    for (int i = 0; i < 60; i++)
+        n += snprintf(text + n, sizeof(text) - (size_t)n,
+                      "a=candidate:%d 1 udp 2122260223 192.0.2.%d 50000 typ host generation 0\r\n",
+                      i, i);
+    return text;
+}
+
+// As whip.c does; whether the partner was asked.
+static bool patch(struct session *s, const char *ufrag, const char *if_match, struct patched *out)
+{
+    const char *text = fragment(ufrag);
+    struct session_reply reply;
+    *out = (struct patched){0};
+    session_patch(s, text, strlen(text), if_match, &reply);
+    if (reply.status == 0 &&
+        session_forward(s, text, strlen(text), if_match, on_patched, out, &reply))
+        return true;
+    on_patched(out, &reply, session_etag(s));
+    return false;
+}
+
+// An ICE restart at either node is one at both: the client may talk to either.
+static void check_restart(struct node *asked, const char *token, const char *ufrag)
+{
+    struct node *other = asked == &a ? &b : &a;
+    struct session *s = at(asked, token), *o = at(other, token);
+    struct patched p;
+    char old[32], line[64];
+    snprintf(old, sizeof(old), "%s", session_etag(s));
+    assert_true(run_until(&loop, dataplane_lives, other, 5000));
+    bool forwarded = patch(s, ufrag, old, &p);
+    assert_int_equal(forwarded, !replicate_serves(asked->r, s->open.group));
+    await(is_patched, &p);
+    assert_int_equal(p.status, 200);
+    assert_string_not_equal(p.etag, old);
+    assert_string_equal(p.etag, session_etag(s)); // known here before the client has it
+    snprintf(line, sizeof(line), "a=ice-ufrag:%.*s\r\n", MSG_UFRAG_LEN, s->open.ice.ufrag);
+    assert_non_null(strstr(p.body, line));
+    assert_non_null(strstr(p.body, " 10.0.0.1 7000 typ host"));
+    assert_non_null(strstr(p.body, " 10.0.0.2 7000 typ host"));
+    pass(50);
+    assert_string_equal(session_etag(o), p.etag);
+    assert_memory_equal(&o->open.ice, &s->open.ice, sizeof(s->open.ice));
+    assert_memory_equal(s->open.ice.remote_ufrag, ufrag, strlen(ufrag));
+}
+
+static void test_ice_restarts_at_either_node(void **state)
+{
+    char token[40];
+    struct patched p;
+    struct session *s = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(s));
+    give_keys(s);
+    await(b_has_keys, token);
+    check_restart(&a, token, "first");
+    check_restart(&b, token, "second");
+    const struct logged *ta = last(&a, MSG_SESSION_ICE, s->id);
+    const struct logged *tb = last(&b, MSG_SESSION_ICE, at(&b, token)->id);
+    assert_memory_equal(&ta->ice.ice, &tb->ice.ice, sizeof(ta->ice.ice));
+
+    // The node that serves it refuses as if it had been asked itself.
+    assert_true(patch(at(&b, token), "third", NULL, &p));
+    await(is_patched, &p);
+    assert_int_equal(p.status, 428);
+    assert_true(patch(at(&b, token), "third", "\"old\"", &p));
+    await(is_patched, &p);
+    assert_int_equal(p.status, 412);
+    assert_false(patch(at(&b, token), "third", "\"\xff\"", &p));
+    assert_int_equal(p.status, 412);
+    assert_false(patch(at(&b, token), "second", session_etag(at(&b, token)), &p)); // trickle
+    assert_int_equal(p.status, 204);
+
+    // And after a takeover it is the other way round.
+    take_over(&b, a.r->group[0].term + 1);
+    await(b_holds_both, NULL);
+    check_restart(&b, token, "fourth");
+    check_restart(&a, token, "fifth");
+}
+
+// What cannot be passed on now can be asked for again.
+static void test_an_ice_restart_that_has_to_wait(void **state)
+{
+    char token[40];
+    struct patched p;
+    struct session *s = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(s));
+    give_keys(s);
+    await(b_has_keys, token);
+
+    a.r->group[0].role = GROUP_STANDBY; // between two words of the partners
+    assert_true(patch(at(&b, token), "first", "*", &p));
+    await(is_patched, &p);
+    assert_int_equal(p.status, 503);
+    assert_true(p.retry_after_s > 0);
+    a.r->group[0].role = GROUP_ACTIVE;
+
+    assert_true(patch(at(&b, token), "first", "*", &p));
+    replink_drop(b.r->link, "the test cuts the path");
+    assert_int_equal(p.calls, 1);
+    assert_int_equal(p.status, 503);
+    assert_true(p.retry_after_s > 0);
+    assert_false(patch(at(&b, token), "first", "*", &p));
+    assert_int_equal(p.status, 503);
+    await(connected, NULL);
+    check_restart(&b, token, "second");
+
+    // A partner that says nothing, and one that has more to do than it may have.
+    static struct patched many[REPLICATE_PATCHES];
+    for (unsigned i = 0; i < REPLICATE_PATCHES; i++)
+        assert_true(patch(at(&b, token), "third", "*", &many[i]));
+    assert_false(patch(at(&b, token), "third", "*", &p));
+    assert_int_equal(p.status, 503);
+    patches_tick(b.r, uv_now(&loop) + REPLICATE_PATCH_MS);
+    for (unsigned i = 0; i < REPLICATE_PATCHES; i++)
+        assert_int_equal(many[i].status, 503);
+    pass(100); // the answers come too late for anybody
+    for (unsigned i = 0; i < REPLICATE_PATCHES; i++)
+        assert_int_equal(many[i].calls, 1);
+}
+
 struct outcome {
     int calls;
     bool go_on;
@@ -666,6 +817,8 @@ int main(void)
         TEST(test_split_brain),
         TEST(test_resynchronisation),
         TEST(test_a_node_comes_back),
+        TEST(test_ice_restarts_at_either_node),
+        TEST(test_an_ice_restart_that_has_to_wait),
         TEST(test_an_answer_waits),
         TEST(test_a_full_partner),
     };

@@ -164,7 +164,7 @@ static void test_hello_says_who_is_wrong(void **state)
         const char *why;
     } cases[] = {
         {offsetof(struct wire_hello, magic), 0x686c7270, "does not speak this protocol"},
-        {offsetof(struct wire_hello, version), WIRE_VERSION + 1, "it speaks version 3 of"},
+        {offsetof(struct wire_hello, version), 99, "it speaks version 99 of"},
         {offsetof(struct wire_hello, node), 'c', "it calls itself 'c', not 'b'"},
         {offsetof(struct wire_hello, abi_version), ABI_VERSION + 1, "another layout"},
         {offsetof(struct wire_hello, session_size), 8, "another layout"},
@@ -206,6 +206,39 @@ static void test_datagrams(void **state)
     assert_int_equal(wire_check(&f.head), -EBADMSG);
 }
 
+static void test_requests_passed_on(void **state)
+{
+    size_t head = offsetof(struct wire_patch, text);
+    union wire_frame f = {.patch = {.head = {.type = WIRE_PATCH}, .token = {TOKEN}, .size = 3}};
+    f.head.length = (uint32_t)head + 3;
+    assert_int_equal(wire_check(&f.head), 0);
+    f.patch.size = 2;
+    assert_int_equal(wire_check(&f.head), -EBADMSG);
+    f.patch.size = WIRE_TEXT_MAX + 1;
+    f.head.length = (uint32_t)head + f.patch.size;
+    assert_int_equal(wire_check(&f.head), -EBADMSG);
+    f.patch.size = 3;
+    f.head.length = (uint32_t)head + 3;
+    memset(f.patch.if_match, 'x', sizeof(f.patch.if_match)); // no end
+    assert_int_equal(wire_check(&f.head), -EBADMSG);
+
+    head = offsetof(struct wire_patched, text);
+    f = (union wire_frame){.patched = {.head = {.type = WIRE_PATCHED}, .status = 428}};
+    f.head.length = (uint32_t)head; // no body
+    assert_int_equal(wire_check(&f.head), 0);
+    f.patched.size = WIRE_TEXT_MAX;
+    f.head.length = (uint32_t)head + WIRE_TEXT_MAX;
+    assert_int_equal(wire_check(&f.head), 0);
+    f.patched.status = 600;
+    assert_int_equal(wire_check(&f.head), -EBADMSG);
+    f.patched.status = 200;
+    strcpy(f.patched.etag, "\"a\r\nX: y\"");
+    assert_int_equal(wire_check(&f.head), -EBADMSG);
+    strcpy(f.patched.etag, "\"a\"");
+    f.head.length++;
+    assert_int_equal(wire_check(&f.head), -EBADMSG);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +248,7 @@ int main(void)
         cmocka_unit_test(test_bad_texts),
         cmocka_unit_test(test_hello_says_who_is_wrong),
         cmocka_unit_test(test_datagrams),
+        cmocka_unit_test(test_requests_passed_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,6 +21,9 @@ struct session {
 static struct {
     struct session session;
     struct session_reply create, patch; // what to answer
+    struct session_reply forward;       // what the partner does
+    session_patched_fn patched;
+    bool at_once; // it refuses before it has asked
     char offer[1024], fragment[1024], if_match[64], client[64];
     int created, closed;
     bool wait, go_on; // the 201 waits, and then …
@@ -32,6 +35,14 @@ static struct {
 static void on_partner(uv_timer_t *timer)
 {
     fake.awaited(fake.waiter, fake.go_on);
+    uv_close((uv_handle_t *)timer, NULL);
+}
+
+static void on_other_node(uv_timer_t *timer)
+{
+    struct session_reply reply = fake.forward;
+    reply.body = reply.status == 200 ? strdup("a=ice-ufrag:y\r\n") : NULL;
+    fake.patched(fake.waiter, &reply, "\"three\"");
     uv_close((uv_handle_t *)timer, NULL);
 }
 
@@ -95,6 +106,19 @@ void session_patch(struct session *session, const char *fragment, size_t size, c
         strcpy(session->etag, "\"two\"");
         reply->body = strdup("a=ice-ufrag:x\r\n");
     }
+}
+
+bool session_forward(struct session *session, const char *fragment, size_t size,
+                     const char *if_match, session_patched_fn done, void *opaque,
+                     struct session_reply *reply)
+{
+    *reply = fake.forward;
+    if (fake.at_once)
+        return false;
+    fake.patched = done;
+    fake.waiter = opaque;
+    uv_timer_start(&fake.timer, on_other_node, 30, 0);
+    return true;
 }
 
 void session_close(struct session *session, enum session_end why)
@@ -231,6 +255,31 @@ static void test_a_session_from_post_to_delete(void **state)
         assert_int_equal(fake.closed, 1);
         assert_int_equal(ask("DELETE", path, "", "")->status, 404);
         assert_int_equal(ask("PATCH", path, FRAGMENT, "x")->status, 404);
+        stop();
+    }
+}
+
+// An ICE restart of a session that the partner serves.
+static void test_a_patch_may_be_the_partners(void **state)
+{
+    static const struct {
+        int status;
+        const char *etag, *body;
+    } rows[] = {{200, "\"three\"", "a=ice-ufrag:y\r\n"},
+                {428, NULL, "because\n"},
+                {503, NULL, "because\n"}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        start("");
+        uv_timer_init(&t.loop, &fake.timer);
+        assert_int_equal(ask("POST", "/whep/demo", SDP, OFFER)->status, 201);
+        fake.patch.status = 0;
+        fake.forward = (struct session_reply){.status = rows[i].status, .reason = "because"};
+        fake.at_once = rows[i].status == 503;
+        struct exchange *e = ask("PATCH", "/whep/session/" TOKEN, FRAGMENT, "a=ice-ufrag:z\r\n");
+        assert_int_equal(e->status, rows[i].status);
+        assert_string_equal(exchange_body(e), rows[i].body);
+        const char *etag = exchange_header(e, "ETag");
+        assert_true(rows[i].etag ? etag && strcmp(etag, rows[i].etag) == 0 : !etag);
         stop();
     }
 }
@@ -386,6 +435,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_answer_may_wait_for_the_partner),
         cmocka_unit_test(test_a_session_from_post_to_delete),
+        cmocka_unit_test(test_a_patch_may_be_the_partners),
         cmocka_unit_test(test_methods_and_types),
         cmocka_unit_test(test_what_the_session_says),
         cmocka_unit_test(test_bearer_tokens),
