@@ -201,7 +201,8 @@ static void audit_session(struct sessions *set, uint32_t worker, uint32_t slot, 
 {
     struct stats_session *stats = channel_session_stats(set->channel, worker, slot);
     struct session *s = set->by_slot[worker * slots_size(set->slots) + slot];
-    uint64_t id = load(&stats->id), silence_ns = 2000000ull * set->config->session.timeout_ms;
+    uint64_t id = stats_holder(&stats->id),
+             silence_ns = 2000000ull * set->config->session.timeout_ms;
     if (MSG_GENERATION(id) == 0 || MSG_SLOT(id) != slot)
         return;
     if (s == NULL || s->id != id)
@@ -222,7 +223,7 @@ void sessions_audit(struct sessions *set, uint64_t now)
         for (uint32_t slot = 0; slot < set->abi->max_sessions; slot++)
             audit_session(set, w, slot, now);
     for (uint32_t slot = 0; set->audit_streams && slot < set->abi->max_streams; slot++) {
-        uint64_t id = load(&channel_stream_stats(set->channel, slot)->id);
+        uint64_t id = stats_holder(&channel_stream_stats(set->channel, slot)->id);
         if (MSG_GENERATION(id) != 0 && MSG_SLOT(id) == slot)
             streams_disown(set->streams, id); // -EBUSY: it is ours
     }

@@ -262,7 +262,7 @@ void sessions_each(struct sessions *set, void (*visit)(const struct session_info
     for (s = TAILQ_FIRST(&set->open); s != NULL; s = TAILQ_NEXT(s, all)) {
         const struct stats_session *stats =
             channel_session_stats(set->channel, s->worker, MSG_SLOT(s->id));
-        bool known = stats != NULL && __atomic_load_n(&stats->id, __ATOMIC_RELAXED) == s->id;
+        bool known = stats != NULL && stats_holder(&stats->id) == s->id;
         visit(&(struct session_info){.token = s->token,
                                      .stream = s->stream->name,
                                      .client = s->client,
@@ -299,7 +299,7 @@ static void visit_stream(struct stream *stream, void *opaque)
 {
     const struct stream_visit *v = opaque;
     const struct stats_stream *stats = channel_stream_stats(v->set->channel, MSG_SLOT(stream->id));
-    bool known = stats != NULL && __atomic_load_n(&stats->id, __ATOMIC_RELAXED) == stream->id;
+    bool known = stats != NULL && stats_holder(&stats->id) == stream->id;
     v->visit(&(struct stream_info){.name = stream->name,
                                    .live = stream->live,
                                    .audio = codec_of(stream, KIND_AUDIO),

@@ -99,8 +99,8 @@ static void session_close(struct worker *worker, const struct msg_head *head)
         uint32_t slot = tables_slot(&worker->tables, session);
         feedback_bye(worker, session);
         tables_close_session(&worker->tables, worker->protect, session);
-        memset(channel_session_stats(worker->dp->channel, worker->id, slot), 0,
-               sizeof(struct stats_session));
+        stats_publish(channel_session_stats(worker->dp->channel, worker->id, slot), NULL,
+                      sizeof(struct stats_session));
     }
     struct msg_session_closed message = {
         .head = {.type = MSG_SESSION_CLOSED, .length = sizeof(message), .id = head->id}};
@@ -130,8 +130,8 @@ static void stream_close(struct worker *worker, const struct msg_head *head)
     if (!stream)
         return;
     if (stream->source_worker == worker->id)
-        memset(channel_stream_stats(worker->dp->channel, MSG_SLOT(head->id)), 0,
-               sizeof(struct stats_stream));
+        stats_publish(channel_stream_stats(worker->dp->channel, MSG_SLOT(head->id)), NULL,
+                      sizeof(struct stats_stream));
     tables_close_stream(&worker->tables, stream);
 }
 
@@ -226,7 +226,7 @@ unsigned control_poll(struct worker *worker, unsigned max)
         handled++;
     }
     explicit_bzero(&message, handled ? sizeof(message) : 0); // it may hold keys
-    worker->stats->drop[DROP_message_invalid] += invalid;
+    stats_add(&worker->stats->drop[DROP_message_invalid], invalid);
     worker_count(worker, COUNT_messages, handled);
     return handled;
 }

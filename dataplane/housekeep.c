@@ -120,7 +120,7 @@ void housekeep(struct worker *worker)
         worker->sweep_ns = worker->now_ns;
         worker->staged = worker->now_ns < channel_stages_until(worker->dp->channel);
         worker->stage_tsc = rte_rdtsc();
-        __atomic_store_n(&worker->stats->progress_ns, worker->now_ns, __ATOMIC_RELAXED);
+        STATS_SET(worker->stats->progress_ns, worker->now_ns);
         sweep(worker);
     }
     if (worker->now_ns - worker->stream_tick_ns >= UPSTREAM_TICK_NS) {

@@ -19,8 +19,9 @@ enum {
     PROTO_ICMPV6 = 58,
 };
 
-// Built for each width of vectors that CPUs have; the loader picks.
-#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__)
+// Built for each width of vectors that CPUs have; the loader picks, before ThreadSanitizer is ready.
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) &&                        \
+    !defined(__SANITIZE_THREAD__)
 #define EACH_WIDTH __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define EACH_WIDTH

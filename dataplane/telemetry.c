@@ -59,7 +59,8 @@ void telemetry_session(struct worker *worker, struct session *session)
     stats.rtt_us = session->rtt_us;
     stats.bitrate = session->bitrate;
     stats.remote = session->paths[session->path].remote;
-    *channel_session_stats(worker->dp->channel, worker->id, slot) = stats;
+    stats_publish(channel_session_stats(worker->dp->channel, worker->id, slot), &stats,
+                  sizeof(stats));
 }
 
 static void stream_stats(struct worker *worker, const struct stream *stream)
@@ -79,23 +80,24 @@ static void stream_stats(struct worker *worker, const struct stream *stream)
         stats.ring_packets += track->ring.used;
         stats.ring_size += track->ring.mask + 1;
     }
-    *channel_stream_stats(worker->dp->channel, MSG_SLOT(stream->id)) = stats;
+    stats_publish(channel_stream_stats(worker->dp->channel, MSG_SLOT(stream->id)), &stats,
+                  sizeof(stats));
 }
 
 void telemetry_worker(struct worker *worker)
 {
     struct stats_worker *stats = worker->stats;
-    stats->sessions = worker->tables.session_count;
-    stats->streams = worker->tables.stream_count;
-    stats->rx_free = eal_pool_free(worker->pools.rx);
-    stats->rx_size = worker->pools.rx->size;
-    stats->tx_free = eal_pool_free(worker->pools.tx);
-    stats->tx_size = worker->pools.tx->size;
-    stats->cache_free = eal_pool_free(worker->pools.cache);
-    stats->cache_size = worker->pools.cache->size;
-    stats->frames_waiting = worker->frames_waiting;
-    stats->media_waiting = worker->media_waiting;
-    stats->mailbox_size = MAILBOX_SIZE;
+    STATS_SET(stats->sessions, worker->tables.session_count);
+    STATS_SET(stats->streams, worker->tables.stream_count);
+    STATS_SET(stats->rx_free, eal_pool_free(worker->pools.rx));
+    STATS_SET(stats->rx_size, worker->pools.rx->size);
+    STATS_SET(stats->tx_free, eal_pool_free(worker->pools.tx));
+    STATS_SET(stats->tx_size, worker->pools.tx->size);
+    STATS_SET(stats->cache_free, eal_pool_free(worker->pools.cache));
+    STATS_SET(stats->cache_size, worker->pools.cache->size);
+    STATS_SET(stats->frames_waiting, worker->frames_waiting);
+    STATS_SET(stats->media_waiting, worker->media_waiting);
+    STATS_SET(stats->mailbox_size, MAILBOX_SIZE);
     worker->frames_waiting = worker->media_waiting = 0;
     uint32_t seen = 0, packets = 0, size = 0;
     for (uint32_t i = 0; i < worker->tables.max_streams && seen < worker->tables.stream_count;
@@ -111,6 +113,6 @@ void telemetry_worker(struct worker *worker)
         if (stream->source_worker == worker->id)
             stream_stats(worker, stream);
     }
-    stats->ring_packets = packets;
-    stats->ring_size = size;
+    STATS_SET(stats->ring_packets, packets);
+    STATS_SET(stats->ring_size, size);
 }

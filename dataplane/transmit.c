@@ -18,7 +18,7 @@ void worker_flush(struct worker *worker)
         worker_leave(worker);
     }
     if (sent < worker->tx_count) {
-        worker->stats->drop[why] += worker->tx_count - sent;
+        stats_add(&worker->stats->drop[why], worker->tx_count - sent);
         rte_pktmbuf_free_bulk(worker->tx + sent, worker->tx_count - sent);
     }
     worker->tx_count = 0;

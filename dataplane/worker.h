@@ -193,11 +193,11 @@ int worker_tell(struct worker *worker, const void *message);
 
 static inline void worker_drop(struct worker *worker, enum drop reason)
 {
-    worker->stats->drop[reason]++;
+    stats_add(&worker->stats->drop[reason], 1);
 }
 static inline void worker_count(struct worker *worker, enum count what, uint64_t n)
 {
-    worker->stats->count[what] += n;
+    stats_add(&worker->stats->count[what], n);
 }
 
 // Enters a stage; the cycles since the last change were the stage's before, which is returned.
@@ -207,7 +207,7 @@ static inline enum stage worker_stage(struct worker *worker, enum stage stage)
     worker->stage = stage;
     if (worker->staged) {
         uint64_t now = rte_rdtsc();
-        worker->stats->stage_cycles[before] += now - worker->stage_tsc;
+        stats_add(&worker->stats->stage_cycles[before], now - worker->stage_tsc);
         worker->stage_tsc = now;
     }
     return before;

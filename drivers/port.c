@@ -167,8 +167,9 @@ static void read_link(struct port *port, struct stats_port *stats)
     if (port->ops->link) {
         port->ops->link(port, stats);
     } else if (rte_eth_link_get_nowait(port->id, &link) == 0) {
-        stats->link_up = link.link_status;
-        stats->speed_mbps = link.link_speed == RTE_ETH_SPEED_NUM_UNKNOWN ? 0 : link.link_speed;
+        STATS_SET(stats->link_up, link.link_status);
+        STATS_SET(stats->speed_mbps,
+                  link.link_speed == RTE_ETH_SPEED_NUM_UNKNOWN ? 0 : link.link_speed);
     }
 }
 
@@ -184,14 +185,14 @@ void port_stats(struct port *port, struct stats_port *stats)
     struct rte_eth_stats s;
     struct rte_eth_dev_info info;
     if (rte_eth_stats_get(port->id, &s) == 0) {
-        stats->rx_packets = s.ipackets;
-        stats->rx_bytes = s.ibytes;
-        stats->rx_missed = s.imissed;
-        stats->rx_errors = s.ierrors;
-        stats->rx_nombuf = s.rx_nombuf;
-        stats->tx_packets = s.opackets;
-        stats->tx_bytes = s.obytes;
-        stats->tx_errors = s.oerrors;
+        STATS_SET(stats->rx_packets, s.ipackets);
+        STATS_SET(stats->rx_bytes, s.ibytes);
+        STATS_SET(stats->rx_missed, s.imissed);
+        STATS_SET(stats->rx_errors, s.ierrors);
+        STATS_SET(stats->rx_nombuf, s.rx_nombuf);
+        STATS_SET(stats->tx_packets, s.opackets);
+        STATS_SET(stats->tx_bytes, s.obytes);
+        STATS_SET(stats->tx_errors, s.oerrors);
     }
     read_link(port, stats);
     memcpy(stats->mac, port->mac.addr_bytes, sizeof(stats->mac));

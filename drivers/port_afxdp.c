@@ -219,7 +219,8 @@ static void afxdp_link(struct port *port, struct stats_port *stats)
     struct ifreq ifr = {.ifr_data = (void *)&carrier};
     char path[128];
     int speed = 0;
-    stats->link_up = ask(port->config->device, SIOCETHTOOL, &ifr) == 0 && carrier.data != 0;
+    STATS_SET(stats->link_up,
+              ask(port->config->device, SIOCETHTOOL, &ifr) == 0 && carrier.data != 0);
     snprintf(path, sizeof(path), "/sys/class/net/%.15s/speed", port->config->device);
     FILE *file = fopen(path, "re");
     if (file != NULL) {
@@ -227,7 +228,7 @@ static void afxdp_link(struct port *port, struct stats_port *stats)
             speed = 0;
         fclose(file);
     }
-    stats->speed_mbps = (uint32_t)speed;
+    STATS_SET(stats->speed_mbps, (uint32_t)speed);
 }
 
 const struct port_ops port_afxdp_ops = {

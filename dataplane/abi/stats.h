@@ -6,6 +6,7 @@
 
 #include "abi.h"
 #include <stdbool.h>
+#include <stddef.h>
 
 // X(name, help) Packets thrown away, by reason.
 #define DROP_LIST(X)                                                                               \
@@ -129,6 +130,14 @@ struct stats_worker {
     uint32_t ring_packets, ring_size; // of all streams' packet rings on this worker
 };
 
+// How the one that writes a figure writes it. `counter` is not half seen, and no read-modify-write
+// is needed, because nobody else writes it.
+static inline void stats_add(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+#define STATS_SET(figure, value) __atomic_store_n(&(figure), (value), __ATOMIC_RELAXED)
+
 // Whether a pool has so little left that nobody new is to be let in: with less than a fifth free,
 // the next burst could drop packets of those already here.
 static inline bool stats_pool_tight(uint32_t free_mbufs, uint32_t size)
@@ -174,5 +183,26 @@ struct stats_stream {
     uint8_t pad[8];
 };
 _Static_assert(sizeof(struct stats_stream) % ABI_CACHE_LINE == 0, "no shared lines");
+
+// Copies figures into their place (both of `size`, which is a multiple of 8); NULL clears it. They
+// begin with an id, which is 0 while they are changed for those of another: whoever reads it with
+// stats_holder() and finds it, finds no older one's figures behind it.
+static inline void stats_publish(void *place, const void *figures, size_t size)
+{
+    uint64_t *to = (uint64_t *)place;
+    const uint64_t *from = (const uint64_t *)figures;
+    uint64_t id = from ? from[0] : 0;
+    if (to[0] != id) {
+        __atomic_store_n(&to[0], 0, __ATOMIC_RELAXED);
+        __atomic_thread_fence(__ATOMIC_RELEASE);
+    }
+    for (size_t i = 1; i < size / sizeof(*to); i++)
+        __atomic_store_n(&to[i], from ? from[i] : 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&to[0], id, __ATOMIC_RELEASE);
+}
+static inline uint64_t stats_holder(const uint64_t *id)
+{
+    return __atomic_load_n(id, __ATOMIC_ACQUIRE);
+}
 
 #endif

@@ -1,12 +1,10 @@
 // What crosses from worker to worker: a stream's packets by reference, frames that came to the
-// wrong queue. No reference is left behind, whatever the mailboxes' state; and with real threads.
+// wrong queue. No reference is left behind, whatever the mailboxes' state. test_threads.c has real
+// threads.
 #include "../sim/world.h"
-#include <rte_launch.h>
-#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -208,85 +206,6 @@ static void test_frames_at_the_wrong_queue_reach_their_owner(void **state)
     assert_int_equal(world.workers[0].stats->frames_waiting, MAILBOX_SIZE - 1);
 }
 
-static uint64_t clock_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
-static int run(void *argument)
-{
-    struct worker *worker = argument;
-    while (!atomic_load(&world.dp.stop)) {
-        worker->now_ns = clock_ns();
-        if (!worker_turn(worker))
-            sched_yield();
-    }
-    return 0;
-}
-
-static uint64_t read_stat(const uint64_t *value)
-{
-    return __atomic_load_n(value, __ATOMIC_RELAXED);
-}
-
-// Everybody on a thread of its own: what worker 0 took is sent by the others or named, and all
-// references come back (`end`), whoever let go last.
-static void test_with_real_threads(void **state)
-{
-    const unsigned packets = 10000;
-    const struct stats_worker *stats[WORKERS];
-    uint64_t sent[WORKERS], full = drops(0, DROP_handover_full), in = counted(0, COUNT_rtp_in);
-    for (uint32_t w = 0; w < WORKERS; w++) {
-        stats[w] = world.workers[w].stats;
-        sent[w] = stats[w]->count[COUNT_rtp_out];
-    }
-    put(0); // a key frame first, so that each takes all that follows
-    world_turn(&world);
-    atomic_store(&world.dp.stop, false);
-    for (uint32_t w = 0; w < WORKERS; w++)
-        assert_int_equal(rte_eal_remote_launch(run, &world.workers[w], eal_worker_lcore(w)), 0);
-    uint64_t deadline = clock_ns() + UINT64_C(60000) * MS;
-    struct rte_ring *tx[WORKERS];
-    for (uint32_t w = 0; w < WORKERS; w++) {
-        char name[32];
-        snprintf(name, sizeof(name), "port_tx_%u", w);
-        tx[w] = rte_ring_lookup(name);
-        assert_non_null(tx[w]);
-    }
-    for (unsigned i = 1, waiting = 0; clock_ns() < deadline;) {
-        void *m;
-        for (uint32_t w = 0; w < WORKERS; w++)
-            while (rte_ring_dequeue(tx[w], &m) == 0)
-                rte_pktmbuf_free(m);
-        uint64_t taken = read_stat(&stats[0]->count[COUNT_rtp_in]) - in;
-        uint64_t lost = read_stat(&stats[0]->drop[DROP_handover_full]) - full, out = 0;
-        for (uint32_t w = 1; w < WORKERS; w++)
-            out += read_stat(&stats[w]->count[COUNT_rtp_out]) - sent[w];
-        waiting = i - (unsigned)taken;
-        if (i < packets && waiting < 64) {
-            put(0);
-            i++;
-        } else if (i == packets && out + lost == (uint64_t)packets * (WORKERS - 1)) {
-            break;
-        } else {
-            sched_yield();
-        }
-    }
-    atomic_store(&world.dp.stop, true);
-    for (uint32_t w = 0; w < WORKERS; w++)
-        rte_eal_wait_lcore(eal_worker_lcore(w));
-    uint64_t out = 0;
-    for (uint32_t w = 1; w < WORKERS; w++)
-        out += counted(w, COUNT_rtp_out) - sent[w];
-    assert_int_equal(counted(0, COUNT_rtp_in) - in, packets);
-    assert_int_equal(out + drops(0, DROP_handover_full) - full, (uint64_t)packets * (WORKERS - 1));
-    world.out_count = 0;
-    world.now_ns = clock_ns();
-    world_turn(&world);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -294,7 +213,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_full_mailbox_is_a_named_drop, begin, end),
         cmocka_unit_test_setup_teardown(test_frames_at_the_wrong_queue_reach_their_owner, begin,
                                         end),
-        cmocka_unit_test_setup_teardown(test_with_real_threads, begin, end),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
