@@ -172,6 +172,7 @@ void groups_down(struct replicate *r)
         r->group[g].claim = 0; // HELLO will say it again
     }
     r->robbed_ms = 0;
+    r->alone_ms = uv_now(r->loop);
 }
 
 int groups_frame(struct replicate *r, const struct wire_group *m, char *why, size_t why_size)
@@ -317,6 +318,19 @@ static void give_back(struct replicate *r, uint64_t now)
         replicate_hand_over(r, 1);
 }
 
+// BFD replaces a partner that it saw before. One that dies while BFD does not see it, because our
+// own link was away, say, is missed by the connection.
+static void take_unserved(struct replicate *r, uint64_t now)
+{
+    if (r->alone_ms == 0 || replink_up(r->link) || now - r->alone_ms < REPLICATE_CONTACT_MS ||
+        r->bfd_state == BFD_UP || !link_up(r) || !has_dataplane(r))
+        return;
+    for (unsigned g = 0; g < 2; g++)
+        if (!group_held(r, g))
+            become(r, g, GROUP_ACTIVE, msg_next_term(r->group[g].term, g == 0),
+                   "the partner is not heard in any way");
+}
+
 void groups_tick(struct replicate *r, uint64_t now)
 {
     if (!r->contact && now - r->start_ms >= REPLICATE_CONTACT_MS) {
@@ -331,6 +345,7 @@ void groups_tick(struct replicate *r, uint64_t now)
     for (unsigned g = 0; g < 2; g++)
         if (r->group[g].handing && group_held(r, g) && replink_up(r->link))
             replicate_hand_over(r, g); // what was in the way may be gone
+    take_unserved(r, now);
     ask_back(r, now);
     give_back(r, now);
 }

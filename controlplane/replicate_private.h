@@ -13,7 +13,7 @@
 
 #define REPLICATE_GONE 4096 // ends that wait to be told; more: everything is told anew
 #define REPLICATE_TICK_MS 50
-#define REPLICATE_CONTACT_MS 1500 // after a fresh start we hear the partner before we serve
+#define REPLICATE_CONTACT_MS 1500 // without the partner's word, before we serve what nobody does
 #define REPLICATE_WAITS 1024
 #define REPLICATE_PATCHES 64    // requests at the partner
 #define REPLICATE_PATCH_MS 1500 // how long each may take
@@ -91,6 +91,7 @@ struct replicate {
     uint64_t detect_ns;
     uint64_t bfd_since_ms; // of bfd_state
     uint64_t robbed_ms;    // when the partner took our group although nobody here had died; 0: no
+    uint64_t alone_ms;     // since when a connection that there was is gone; 0: there was none
 
     struct wait waits[REPLICATE_WAITS];
     uint32_t wait_count;

@@ -240,13 +240,24 @@ static void send_bfd(struct worker *worker, uint8_t number)
     worker_flush(worker); // a turn may be long, and the partner waits for this one
 }
 
-// Whether a partner that BFD says is down is to be replaced. One that goes down on purpose hands
-// over in another way; one that only lost sight of us lives; and without a link it is us who are
-// away.
-static bool is_lost(struct worker *worker, const struct bfd *bfd)
+// Whether a partner that was up, and is not now, is to be replaced. One that we do not hear is; one
+// that goes down on purpose hands over in another way; and without a link it is us who are away.
+// One that does not hear us lives: it answers at once, and is up again with its next packet. But if
+// it dies before, BFD does not say so, because it is slow while it is down (RFC 5880 6.8.3).
+static bool is_lost(struct worker *worker, struct watch *watch)
 {
-    return bfd->remote_state != BFD_ADMIN_DOWN && bfd->diag == BFD_DIAG_EXPIRED &&
-           port_link_up(&worker->dp->port);
+    const struct bfd *bfd = &watch->bfd;
+    uint64_t patience = UINT64_C(1000) * bfd->config.multiplier * bfd->config.min_rx_us;
+    if (watch->fell_ns == 0)
+        return false;
+    if (bfd->state == BFD_UP || bfd->remote_state == BFD_ADMIN_DOWN) {
+        watch->fell_ns = 0;
+        return false;
+    }
+    if (bfd->diag != BFD_DIAG_EXPIRED && worker->now_ns - watch->fell_ns < patience)
+        return false;
+    watch->fell_ns = 0;
+    return port_link_up(&worker->dp->port);
 }
 
 static void judge(struct worker *worker, uint8_t number)
@@ -254,11 +265,13 @@ static void judge(struct worker *worker, uint8_t number)
     struct watch *watch = &worker->watches[number];
     uint64_t heard = watch->bfd.heard_ns;
     bfd_expire(&watch->bfd, worker->now_ns);
+    bool down = watch->told == BFD_UP && watch->bfd.state != BFD_UP;
+    if (down)
+        watch->fell_ns = worker->now_ns;
+    if (is_lost(worker, watch))
+        take_over(worker, number);
     if (watch->bfd.state == watch->told)
         return;
-    bool down = watch->told == BFD_UP;
-    if (down && is_lost(worker, &watch->bfd))
-        take_over(worker, number);
     watch->told = watch->bfd.state;
     tell_peer(worker, number, down ? worker->now_ns - heard : 0);
 }

@@ -41,7 +41,7 @@ struct watch {
     struct bfd bfd;
     bool present, multihop;
     enum bfd_state told;
-    uint64_t heard_ns;
+    uint64_t fell_ns; // when it ceased to be up, until it is known what that means; else 0
 };
 
 // What others leave for a worker. Stays in place when its sessions move to another core.

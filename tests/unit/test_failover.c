@@ -468,6 +468,50 @@ static void test_a_late_worker_hears_first(void **state)
     alive[1] = true;
 }
 
+// Only a runs, while b's worker has no core: a takes b for dead, and tells it so.
+static void only_a(uint64_t ms)
+{
+    for (uint64_t i = 0; i < ms * 2; i++) {
+        now += MS / 2;
+        node[0].now_ns = now;
+        world_turn(&node[0]);
+        for (unsigned f = 0; f < node[0].out_count; f++)
+            deliver(0, &node[0].out[f]);
+        node[0].out_count = 0;
+    }
+}
+
+// A partner that lost sight of us for a moment lives, and nothing is taken from it; but one that
+// dies in that moment is found out as fast as any.
+static void test_a_partner_dies_while_it_looks_for_us(void **state)
+{
+    cut = false;
+    pass(4000);
+    set_group(0, 100, GROUP_ACTIVE, true);
+    set_group(1, 100, GROUP_STANDBY, false);
+    turn();
+    const struct bfd *a = &node[0].workers[0].watches[0].bfd;
+    const struct bfd *b = &node[1].workers[0].watches[0].bfd;
+    uint32_t downs[2] = {a->downs, b->downs};
+    only_a(60);
+    pass(200);
+    assert_int_equal(a->downs, downs[0] + 1);
+    assert_int_equal(b->downs, downs[1] + 1);
+    assert_int_equal(a->state, BFD_UP);
+    assert_int_equal(b->state, BFD_UP);
+    assert_true(failover_active(&node[0].workers[0], 1));
+    assert_false(failover_active(&node[1].workers[0], 1));
+
+    only_a(60);
+    alive[0] = false;
+    pass(5);
+    assert_int_equal(b->downs, downs[1] + 2);
+    assert_false(failover_active(&node[1].workers[0], 1));
+    pass(30);
+    assert_true(failover_active(&node[1].workers[0], 1));
+    alive[0] = true;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -475,6 +519,7 @@ int main(void)
         cmocka_unit_test(test_a_forged_partner_changes_nothing),
         cmocka_unit_test(test_a_trunk_goes_on_after_a_long_cut),
         cmocka_unit_test(test_a_late_worker_hears_first),
+        cmocka_unit_test(test_a_partner_dies_while_it_looks_for_us),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -502,6 +502,39 @@ static void test_a_dead_dataplane_gets_nothing_back(void **state)
     await(a_holds_its_own, NULL);
 }
 
+static bool b_is_alone(void *opaque)
+{
+    return !replink_up(b.r->link);
+}
+
+// The partner dies while BFD is down: nobody can see it go, but the connection is gone, too.
+static void test_a_partner_dies_unseen(void **state)
+{
+    struct msg_peer_state m = {.head = {.type = MSG_PEER_STATE, .length = sizeof(m), .id = 1},
+                               .state = BFD_UP};
+    channel_port_stats(&b.dp)->link_up = 1;
+    channel_send(&b.dp, 1, &m);
+    pass(50);
+    uint32_t term = b.r->group[1].term;
+    uint16_t port = replink_port(a.r->link);
+    replicate_free(a.r);
+    sessions_free(a.set);
+    a.alone = true;
+    await(b_is_alone, NULL);
+    pass(REPLICATE_CONTACT_MS + 4 * REPLICATE_TICK_MS);
+    assert_false(group_held(b.r, 1)); // its dataplane lives, and serves
+    m.state = BFD_DOWN;
+    channel_send(&b.dp, 1, &m);
+    await(b_holds_both, &b);
+    assert_int_equal(b.r->group[1].term, term + 1);
+    assert_int_equal(last(&b, MSG_GROUP, 2)->group.role, GROUP_ACTIVE);
+    a.config->parsed.partner.listen = address(1, port);
+    start_control(&a);
+    a.alone = false;
+    await(connected, NULL);
+    assert_true(group_held(b.r, 1) && !group_held(a.r, 0));
+}
+
 static void test_drain(void **state)
 {
     char token[40], why[200];
@@ -813,6 +846,7 @@ int main(void)
         TEST(test_takeover_and_failback),
         TEST(test_a_false_alarm_is_undone),
         TEST(test_a_dead_dataplane_gets_nothing_back),
+        TEST(test_a_partner_dies_unseen),
         TEST(test_drain),
         TEST(test_split_brain),
         TEST(test_resynchronisation),
