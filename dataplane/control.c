@@ -2,6 +2,7 @@
 #include "catchup.h"
 #include "failover.h"
 #include "feedback.h"
+#include "ice.h"
 #include "ingest.h"
 #include <time.h>
 
@@ -80,6 +81,7 @@ static void session_keys(struct worker *worker, const struct msg_session_keys *k
         return;
     }
     session->state = SESSION_KEYED;
+    ice_keyed(worker, session);
     tables_sender(&worker->tables, session)->keyed = session->role == ROLE_PLAY;
     if (session->role == ROLE_PLAY)
         catchup_begin(worker, session);
@@ -110,8 +112,10 @@ static void session_close(struct worker *worker, const struct msg_head *head)
 static void dtls_send(struct worker *worker, const struct msg_dtls *dtls)
 {
     struct session *session = tables_session(&worker->tables, dtls->head.id);
-    if (session && worker_send_payload(worker, session, dtls->data, dtls->size) == 0)
-        worker_count(worker, COUNT_dtls_down, 1);
+    if (!session || worker_send_payload(worker, session, dtls->data, dtls->size))
+        return;
+    session->dtls_sent = true;
+    worker_count(worker, COUNT_dtls_down, 1);
 }
 
 static void stream_open(struct worker *worker, const struct msg_stream_open *open)

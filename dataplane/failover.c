@@ -1,4 +1,5 @@
 #include "failover.h"
+#include "ice.h"
 #include "trunk.h"
 #include <rte_random.h>
 
@@ -356,31 +357,15 @@ void failover_tell_numbers(struct worker *worker, struct session *session)
         session->numbers_told = message.numbers.numbered;
 }
 
-// Shows a standby's address to a client: browsers forget a silent pair.
+// Shows a standby's address to a client, since browsers forget a silent pair; and the answer proves
+// the client's to us before we have to send there.
 static void keep_alive(struct worker *worker, struct session *session)
 {
-    const struct session_ice *ice = &session->ice;
     const struct sender *sender = tables_sender(&worker->tables, session);
     // An adopted path is the partner's to keep.
-    if (session->adopted || !sender->frame.length ||
-        worker->now_ns - session->kept_alive_ns < KEEP_ALIVE_NS)
-        return;
-    session->kept_alive_ns = worker->now_ns;
-    char username[MSG_REMOTE_ICE_MAX + 1 + MSG_UFRAG_LEN];
-    memcpy(username, ice->remote_ufrag, ice->remote_ufrag_len);
-    username[ice->remote_ufrag_len] = ':';
-    memcpy(username + ice->remote_ufrag_len + 1, ice->ufrag, MSG_UFRAG_LEN);
-    struct stun_check check = {.username = username,
-                               .username_length = ice->remote_ufrag_len + 1u + MSG_UFRAG_LEN,
-                               .priority = 1,
-                               .role = STUN_ROLE_CONTROLLED,
-                               .tiebreaker = rte_rand()};
-    uint64_t random = rte_rand();
-    memcpy(check.id, &random, sizeof(random));
-    uint8_t buffer[512];
-    size_t size = stun_write_request(buffer, sizeof(buffer), &check, &ice->remote);
-    if (size)
-        worker_send_payload(worker, session, buffer, size);
+    if (!session->adopted && sender->frame.length &&
+        worker->now_ns - session->asking_ns >= KEEP_ALIVE_NS)
+        ice_ask(worker, session, session->path, &sender->frame);
 }
 
 void failover_sweep(struct worker *worker, struct session *session)
@@ -467,6 +452,9 @@ void failover_adopt(struct worker *worker, const struct msg_session_adopt *messa
     frame_template_init(&sender->frame, &path);
     session->path =
         tables_validate_path(&worker->tables, session, &message->remote, worker->now_ns);
+    tables_prove_path(&worker->tables, session, session->path, worker->now_ns); // to the partner
+    sender->proven = true;
+    session->wanted = PATH_NONE;
     session->adopted = true;
 }
 

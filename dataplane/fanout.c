@@ -214,7 +214,7 @@ static unsigned fan_plans(struct worker *worker, struct track *track, const stru
         struct sender *sender = &senders[viewer->session];
         struct sub *sub = &sender->sub[viewer->track];
         look_ahead(ahead, senders);
-        if (!sender->keyed || sender->frame.length == 0 || !failover_active(worker, sender->group))
+        if (!sender->keyed || !sender->proven || !failover_active(worker, sender->group))
             continue;
         for (unsigned p = 0; p < count; p++)
             if (takes(sub, plans[p].meta, video))
@@ -256,7 +256,7 @@ unsigned fanout_one(struct worker *worker, struct track *track, struct sender *s
 {
     struct batch batch;
     unsigned sealed = 0;
-    if (count == 0 || sender->frame.length == 0)
+    if (count == 0 || !sender->proven)
         return 0;
     enum stage before = worker_stage(worker, STAGE_headers);
     batch.room = batch.used = 0;
@@ -313,7 +313,7 @@ static bool add_resend(struct worker *worker, struct batch *batch, const struct 
     struct plan plan;
     make_plan(&plan, r->track, r->packet);
     const struct media_meta *meta = plan.meta;
-    if (!sender->keyed || sender->frame.length == 0)
+    if (!sender->keyed || !sender->proven)
         return false;
     if (!batch_room(worker, batch)) {
         worker_drop(worker, DROP_no_mbuf);

@@ -1,6 +1,10 @@
 #include "ice.h"
 #include "failover.h"
 
+#define ASK_PACE_NS UINT64_C(100000000)  // between two requests of ours to one session
+#define ASK_LIFE_NS UINT64_C(2000000000) // a repetition keeps its transaction id for that long
+#define PROOF_NS UINT64_C(30000000000)   // consent lasts so long, RFC 7675 5.1
+
 // The way back is the way it came: no neighbour table to consult or to poison, since the address
 // is taken only from an authenticated check.
 static void reverse_path(struct worker *worker, const uint8_t *frame, const struct parsed *parsed,
@@ -13,21 +17,39 @@ static void reverse_path(struct worker *worker, const uint8_t *frame, const stru
     frame_template_init(back, &path);
 }
 
-static void respond(struct worker *worker, const struct frame_template *back,
-                    const struct stun_msg *request, const struct abi_addr *mapped,
-                    const struct stun_key *key, enum stun_error error)
+// Room for a message to the client behind its headers. NULL (counted): none.
+static struct rte_mbuf *begin(struct worker *worker, const struct frame_template *to, uint8_t **out,
+                              size_t *room)
 {
     struct rte_mbuf *m = rte_pktmbuf_alloc(worker->pools.tx);
     if (!m) {
         worker_drop(worker, DROP_no_mbuf);
-        return;
+        return NULL;
     }
-    uint8_t *out = rte_pktmbuf_mtod(m, uint8_t *) + back->length;
-    size_t room = rte_pktmbuf_tailroom(m) - back->length;
+    *out = rte_pktmbuf_mtod(m, uint8_t *) + to->length;
+    *room = rte_pktmbuf_tailroom(m) - to->length;
+    return m;
+}
+
+static void end(struct worker *worker, const struct frame_template *to, struct rte_mbuf *m,
+                size_t length)
+{
+    worker_finish_frame(worker, to, m, length);
+    worker_send(worker, m);
+}
+
+static void respond(struct worker *worker, const struct frame_template *back,
+                    const struct stun_msg *request, const struct abi_addr *mapped,
+                    const struct stun_key *key, enum stun_error error)
+{
+    uint8_t *out;
+    size_t room;
+    struct rte_mbuf *m = begin(worker, back, &out, &room);
+    if (!m)
+        return;
     size_t length = error ? stun_write_error(out, room, request, error, key)
                           : stun_write_success(out, room, request->id, mapped, key);
-    worker_finish_frame(worker, back, m, length);
-    worker_send(worker, m);
+    end(worker, back, m, length);
 }
 
 static void tell_path(struct worker *worker, const struct session *session,
@@ -42,15 +64,83 @@ static void tell_path(struct worker *worker, const struct session *session,
     worker_tell(worker, &message);
 }
 
+// ---- what we ask
+
+// Whose credentials the client knows, so only the id shows that an answer comes from where the
+// request went: it must not be guessed. It says which session it is of, in clear.
+static void make_id(const struct worker *worker, const struct session *session,
+                    uint8_t id[STUN_ID_LEN])
+{
+    struct {
+        uint64_t session, asked_ns;
+        struct abi_addr remote;
+        uint32_t pad;
+    } about = {.session = session->id,
+               .asked_ns = session->asked_ns,
+               .remote = session->paths[session->asked].remote};
+    _Static_assert(sizeof(about) <= STUN_ID_ABOUT && STUN_ID_SECRET + 4 == STUN_ID_LEN, "it fits");
+    store_be32(id, tables_slot(&worker->tables, session));
+    stun_make_id(&worker->ask_secret, &about, sizeof(about), id + 4);
+}
+
+void ice_ask(struct worker *worker, struct session *session, uint8_t path,
+             const struct frame_template *to)
+{
+    const struct session_ice *ice = &session->ice;
+    if (worker->now_ns - session->asking_ns < ASK_PACE_NS)
+        return;
+    session->asking_ns = worker->now_ns;
+    session->asked_again = session->asked_ns && session->asked == path &&
+                           worker->now_ns - session->asked_ns < ASK_LIFE_NS;
+    if (!session->asked_again) {
+        session->asked = path;
+        session->asked_ns = worker->now_ns;
+    }
+    char username[MSG_REMOTE_ICE_MAX + 1 + MSG_UFRAG_LEN];
+    memcpy(username, ice->remote_ufrag, ice->remote_ufrag_len);
+    username[ice->remote_ufrag_len] = ':';
+    memcpy(username + ice->remote_ufrag_len + 1, ice->ufrag, MSG_UFRAG_LEN);
+    struct stun_check check = {.username = username,
+                               .username_length = ice->remote_ufrag_len + 1u + MSG_UFRAG_LEN,
+                               .priority = 1,
+                               .role = STUN_ROLE_CONTROLLED,
+                               .tiebreaker = session->id};
+    make_id(worker, session, check.id);
+    uint8_t *out;
+    size_t room;
+    struct rte_mbuf *m = begin(worker, to, &out, &room);
+    if (m)
+        end(worker, to, m, stun_write_request(out, room, &check, &ice->remote));
+}
+
+// ---- what we are told
+
+static void use_path(struct worker *worker, struct session *session, uint8_t path,
+                     const struct frame_template *back, const struct parsed *parsed)
+{
+    struct sender *sender = tables_sender(&worker->tables, session);
+    session->path = path;
+    session->wanted = PATH_NONE;
+    sender->frame = *back;
+    sender->proven = session->paths[path].proven_ns != 0;
+    tell_path(worker, session, parsed);
+}
+
+void ice_keyed(struct worker *worker, struct session *session)
+{
+    // Nobody makes keys who has not had what we sent; and since we began to send, media's way has
+    // been bound to this address.
+    if (!session->dtls_sent)
+        return;
+    tables_prove_path(&worker->tables, session, session->path, worker->now_ns);
+    tables_sender(&worker->tables, session)->proven = true;
+}
+
 // The session that the check authenticates for, or NULL (counted).
 static struct session *authenticate(struct worker *worker, const struct stun_msg *msg)
 {
     const char *receiver, *sender;
     size_t receiver_length, sender_length;
-    if (msg->type != STUN_BINDING_REQUEST) {
-        worker_drop(worker, DROP_stun_ignored);
-        return NULL;
-    }
     struct session *session = NULL;
     if (stun_split_username(msg, &receiver, &receiver_length, &sender, &sender_length) &&
         receiver_length == MSG_UFRAG_LEN)
@@ -66,42 +156,109 @@ static struct session *authenticate(struct worker *worker, const struct stun_msg
     return session;
 }
 
-void ice_input(struct worker *worker, const uint8_t *frame, const struct parsed *parsed)
+// An authenticated check says where the client is. The first valid pair serves until the client
+// nominates one (RFC 8445 7.3.1.5). What has been asked of an address must come back from there
+// before media goes to it: its sender may have written any source address.
+static void follow(struct worker *worker, struct session *session, const struct stun_msg *msg,
+                   const struct frame_template *back, const struct parsed *parsed)
 {
-    struct stun_msg msg;
-    if (stun_parse(frame + parsed->payload, parsed->length, &msg)) {
-        worker_drop(worker, DROP_stun_malformed);
+    struct sender *sender = tables_sender(&worker->tables, session);
+    uint8_t path = tables_validate_path(&worker->tables, session, &parsed->src, worker->now_ns);
+    bool ours = failover_active(worker, sender->group), keyed = session->state == SESSION_KEYED;
+    // A standby knows the way that the partner uses, and keeps to it.
+    if (!ours && session->adopted)
         return;
+    uint64_t proven_ns = session->paths[path].proven_ns;
+    bool first = sender->frame.length == 0;
+    bool may_move = proven_ns ? worker->now_ns - proven_ns < PROOF_NS
+                              : !keyed && !session->dtls_sent; // nothing to be sent there yet
+    if (first || (path != session->path && msg->use_candidate && may_move)) {
+        use_path(worker, session, path, back, parsed);
+    } else if (path == session->path) {
+        sender->frame = *back;
+        if (msg->use_candidate)
+            session->wanted = PATH_NONE;
+    } else if (msg->use_candidate) {
+        session->wanted = path;
     }
-    struct session *session = authenticate(worker, &msg);
+    // DTLS will prove the first address of a session that is ours, if it is ours to answer there.
+    bool needed = !sender->proven && (keyed || !ours);
+    if (needed || session->wanted == path ||
+        tables_by_remote(&worker->tables, &parsed->src) != session)
+        ice_ask(worker, session, path, back);
+}
+
+static void take_request(struct worker *worker, const struct stun_msg *msg, const uint8_t *frame,
+                         const struct parsed *parsed)
+{
+    struct session *session = authenticate(worker, msg);
     if (!session)
         return;
     struct frame_template back;
     reverse_path(worker, frame, parsed, &back);
-    if (msg.unknown_count || msg.role == STUN_ROLE_CONTROLLED) {
-        respond(worker, &back, &msg, &parsed->src, &session->ice.local,
-                msg.unknown_count ? STUN_UNKNOWN_ATTRIBUTE : STUN_ROLE_CONFLICT);
+    if (msg->unknown_count || msg->role == STUN_ROLE_CONTROLLED) {
+        respond(worker, &back, msg, &parsed->src, &session->ice.local,
+                msg->unknown_count ? STUN_UNKNOWN_ATTRIBUTE : STUN_ROLE_CONFLICT);
         return;
     }
     session->heard_ns = worker->now_ns;
-    uint8_t path = tables_validate_path(&worker->tables, session, &parsed->src, worker->now_ns);
-    // The first valid pair serves until the client nominates one (RFC 8445 7.3.1.5).
-    struct sender *sender = tables_sender(&worker->tables, session);
-    bool ours = failover_active(worker, sender->group);
-    // A standby knows the way that the partner uses, and keeps to it.
-    if (!ours && session->adopted) {
-        respond(worker, &back, &msg, &parsed->src, &session->ice.local, 0);
-        worker_count(worker, COUNT_stun_checks, 1);
-        return;
-    }
-    bool first = sender->frame.length == 0;
-    if (first || (msg.use_candidate && path != session->path) || path == session->path) {
-        bool moved = first || path != session->path;
-        session->path = path;
-        sender->frame = back;
-        if (moved)
-            tell_path(worker, session, parsed);
-    }
-    respond(worker, &back, &msg, &parsed->src, &session->ice.local, 0);
+    respond(worker, &back, msg, &parsed->src, &session->ice.local, 0);
+    follow(worker, session, msg, &back, parsed);
     worker_count(worker, COUNT_stun_checks, 1);
+}
+
+// The session that asked what this answers, from where it asked, or NULL (counted).
+static struct session *asked_by(struct worker *worker, const struct stun_msg *msg,
+                                const struct parsed *parsed)
+{
+    const struct tables *tables = &worker->tables;
+    uint32_t slot = load_be32(msg->id);
+    struct session *session = slot < tables->session_end ? &tables->sessions[slot] : NULL;
+    uint8_t id[STUN_ID_LEN];
+    if (session && session->state != SESSION_FREE && session->asked_ns)
+        make_id(worker, session, id);
+    else
+        session = NULL;
+    if (!session || memcmp(id, msg->id, sizeof(id)) != 0 ||
+        memcmp(&session->paths[session->asked].remote, &parsed->src, sizeof(parsed->src)) != 0) {
+        worker_drop(worker, DROP_stun_ignored);
+        return NULL;
+    }
+    if (!stun_check_fingerprint(msg) || !stun_check_integrity(msg, &session->ice.remote)) {
+        worker_drop(worker, DROP_stun_bad_integrity);
+        return NULL;
+    }
+    return session;
+}
+
+static void take_answer(struct worker *worker, const struct stun_msg *msg, const uint8_t *frame,
+                        const struct parsed *parsed)
+{
+    struct session *session = asked_by(worker, msg, parsed);
+    if (!session)
+        return;
+    struct sender *sender = tables_sender(&worker->tables, session);
+    uint8_t path = session->asked;
+    session->asked_ns = 0;
+    session->heard_ns = worker->now_ns;
+    tables_prove_path(&worker->tables, session, path, worker->now_ns);
+    struct frame_template back;
+    reverse_path(worker, frame, parsed, &back);
+    if (path == session->path)
+        sender->proven = true;
+    else if (session->wanted == path || !sender->proven)
+        use_path(worker, session, path, &back, parsed);
+}
+
+void ice_input(struct worker *worker, const uint8_t *frame, const struct parsed *parsed)
+{
+    struct stun_msg msg;
+    if (stun_parse(frame + parsed->payload, parsed->length, &msg))
+        worker_drop(worker, DROP_stun_malformed);
+    else if (msg.type == STUN_BINDING_REQUEST)
+        take_request(worker, &msg, frame, parsed);
+    else if (msg.type == STUN_BINDING_SUCCESS)
+        take_answer(worker, &msg, frame, parsed);
+    else
+        worker_drop(worker, DROP_stun_ignored);
 }

@@ -1,5 +1,11 @@
 // ICE-lite: answers connectivity and consent checks, and learns where a session's client is.
 // RFC 8445 (lite, controlled), 8489, 7675. The control plane is not involved.
+//
+// A check shows who sent it, not from where: whoever has a session can write any source address. So
+// media goes only to an address that is proven, which is one that DTLS was done with, one that the
+// partner serves, or one that has answered a binding request of ours (as in RFC 7675). A nominated
+// address that is not is asked, and media stays where it is until the answer comes; a client that
+// does not answer stays at the address of its DTLS.
 #ifndef HITLESS_ICE_H
 #define HITLESS_ICE_H
 
@@ -7,5 +13,13 @@
 
 // Takes a STUN message: `frame` and what parse_frame said of it.
 void ice_input(struct worker *worker, const uint8_t *frame, const struct parsed *parsed);
+
+// Sends a binding request to one of the session's paths, by the way `to`; the answer proves it. No
+// more often than every 100 ms; within two seconds it is the same transaction again.
+void ice_ask(struct worker *worker, struct session *session, uint8_t path,
+             const struct frame_template *to);
+
+// The session has got its keys, by a DTLS handshake unless the partner sent them.
+void ice_keyed(struct worker *worker, struct session *session);
 
 #endif

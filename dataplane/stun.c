@@ -48,6 +48,24 @@ void stun_key_init(struct stun_key *key, const void *password, size_t length)
     explicit_bzero(block, sizeof(block));
 }
 
+static void finish_hmac(const struct stun_key *key, uint8_t digest[SHA1_LEN])
+{
+    uint32_t state[5];
+    memcpy(state, key->outer, sizeof(state));
+    digest_sha1_finish(state, digest, SHA1_LEN, SHA1_BLOCK + SHA1_LEN, digest);
+}
+
+void stun_make_id(const struct stun_key *secret, const void *about, size_t length,
+                  uint8_t id[STUN_ID_SECRET])
+{
+    uint8_t digest[SHA1_LEN];
+    uint32_t state[5];
+    memcpy(state, secret->inner, sizeof(state));
+    digest_sha1_finish(state, about, length, SHA1_BLOCK + length, digest);
+    finish_hmac(secret, digest);
+    memcpy(id, digest, STUN_ID_SECRET);
+}
+
 // RFC 8489 14.5: over what stands before the attribute at `integrity`, with the header's length
 // counting up to the end of that attribute. The message itself is left as it is.
 static void message_hmac(const struct stun_key *key, const uint8_t *data, size_t integrity,
@@ -67,8 +85,7 @@ static void message_hmac(const struct stun_key *key, const uint8_t *data, size_t
         digest_sha1_finish(state, data + SHA1_BLOCK, integrity - SHA1_BLOCK, SHA1_BLOCK + integrity,
                            digest);
     }
-    memcpy(state, key->outer, sizeof(state));
-    digest_sha1_finish(state, digest, SHA1_LEN, SHA1_BLOCK + SHA1_LEN, digest);
+    finish_hmac(key, digest);
 }
 
 bool stun_check_integrity(const struct stun_msg *msg, const struct stun_key *key)

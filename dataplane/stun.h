@@ -77,6 +77,13 @@ bool stun_check_integrity(const struct stun_msg *msg, const struct stun_key *key
 bool stun_split_username(const struct stun_msg *msg, const char **receiver, size_t *receiver_length,
                          const char **sender, size_t *sender_length);
 
+// A transaction id that nobody foresees who does not know `secret`: the first bytes of the
+// HMAC-SHA1 of what it stands for, at most STUN_ID_ABOUT bytes.
+#define STUN_ID_ABOUT 64
+#define STUN_ID_SECRET 8
+void stun_make_id(const struct stun_key *secret, const void *about, size_t length,
+                  uint8_t id[STUN_ID_SECRET]);
+
 // Writers return the message's length, or 0 if it does not fit `size`. MESSAGE-INTEGRITY (unless
 // `key` is NULL) and FINGERPRINT come last. Nothing optional is sent: no SOFTWARE, no reason
 // phrases.

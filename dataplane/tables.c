@@ -2,6 +2,8 @@
 #include "tables.h"
 #include <sys/random.h>
 
+#define ADDRESS_HELD_NS UINT64_C(10000000000) // after its session was last heard
+
 uint64_t tables_random(void)
 {
     uint64_t value = 0;
@@ -61,6 +63,7 @@ struct session *tables_open_session(struct tables *tables, const struct msg_sess
                                       .rtx_pt = config->rtx_pt};
     }
     session->rtcp_index = 1;
+    session->wanted = PATH_NONE;
     session->state = SESSION_OPEN;
     tables_set_ice(tables, session, &open->ice);
     tables->session_count++;
@@ -79,6 +82,8 @@ void tables_set_ice(struct tables *tables, struct session *session, const struct
     session->ice.remote_ufrag_len = ice->remote_ufrag_len;
     stun_key_init(&session->ice.local, ice->pwd, MSG_PWD_LEN);
     stun_key_init(&session->ice.remote, ice->remote_pwd, ice->remote_pwd_len);
+    session->wanted = PATH_NONE; // what we asked with the old ones is not answered with the new
+    session->asked_ns = 0;
     key = ufrag_key(ice->ufrag);
     map_put(&tables->by_ufrag, &key, slot);
 }
@@ -115,23 +120,59 @@ struct session *tables_by_remote(const struct tables *tables, const struct abi_a
     return slot == MAP_NONE ? NULL : &tables->sessions[slot];
 }
 
+static uint8_t find_path(const struct session *session, const struct abi_addr *remote)
+{
+    for (uint8_t i = 0; i < SESSION_PATHS; i++)
+        if (memcmp(&session->paths[i].remote, remote, sizeof(*remote)) == 0)
+            return i;
+    return PATH_NONE;
+}
+
+// Whoever knows a session's credentials can write any source address, so a check alone takes no
+// address away from a session that has shown to be there.
+static bool is_anothers(const struct tables *tables, const struct session *session,
+                        const struct abi_addr *remote, uint64_t now_ns)
+{
+    const struct session *other = tables_by_remote(tables, remote);
+    if (!other || other == session || now_ns - other->heard_ns >= ADDRESS_HELD_NS)
+        return false;
+    uint8_t path = find_path(other, remote);
+    return path != PATH_NONE && other->paths[path].proven_ns;
+}
+
+// The path that was silent for longest, or a free one; never the one in use.
+static uint8_t oldest_path(const struct session *session)
+{
+    uint8_t at = session->path == 0 && session->paths[0].remote.family ? 1 : 0;
+    for (uint8_t i = 0; i < SESSION_PATHS; i++)
+        if (i != session->path && session->paths[i].heard_ns < session->paths[at].heard_ns)
+            at = i;
+    return at;
+}
+
 uint8_t tables_validate_path(struct tables *tables, struct session *session,
                              const struct abi_addr *remote, uint64_t now_ns)
 {
     uint32_t slot = tables_slot(tables, session);
-    uint8_t at = SESSION_PATHS;
-    for (uint8_t i = 0; i < SESSION_PATHS; i++)
-        if (memcmp(&session->paths[i].remote, remote, sizeof(*remote)) == 0)
-            at = i;
-    if (at == SESSION_PATHS) {
-        at = session->path == 0 && session->paths[0].remote.family ? 1 : 0;
-        for (uint8_t i = 0; i < SESSION_PATHS; i++)
-            if (i != session->path && session->paths[i].heard_ns < session->paths[at].heard_ns)
-                at = i;
+    uint8_t at = find_path(session, remote);
+    if (at == PATH_NONE) {
+        at = oldest_path(session);
         if (session->paths[at].remote.family)
             map_remove(&tables->by_remote, &session->paths[at].remote, slot);
+        if (session->wanted == at)
+            session->wanted = PATH_NONE;
+        session->paths[at] = (struct session_path){.remote = *remote};
     }
-    session->paths[at] = (struct session_path){.remote = *remote, .heard_ns = now_ns};
-    map_put(&tables->by_remote, remote, slot);
+    session->paths[at].heard_ns = now_ns;
+    if (!is_anothers(tables, session, remote, now_ns))
+        map_put(&tables->by_remote, remote, slot);
     return at;
+}
+
+void tables_prove_path(struct tables *tables, struct session *session, uint8_t path,
+                       uint64_t now_ns)
+{
+    struct session_path *p = &session->paths[path];
+    p->heard_ns = p->proven_ns = now_ns;
+    map_put(&tables->by_remote, &p->remote, tables_slot(tables, session));
 }

@@ -17,7 +17,8 @@
 #include "stun.h"
 #include "twcc.h"
 
-#define SESSION_PATHS 4        // validated remote addresses that a session may have
+#define SESSION_PATHS 4 // validated remote addresses that a session may have
+#define PATH_NONE UINT8_MAX
 #define SESSION_RESENT 64      // recent retransmissions remembered per session
 #define SESSION_RTCP_SOURCES 4 // SSRCs that a viewer's RTCP may come from
 #define STREAM_RTCP_SOURCES 16 // and a publisher's
@@ -46,6 +47,7 @@ struct session_track {
 struct session_path {
     struct abi_addr remote; // family 0: unused
     uint64_t heard_ns;
+    uint64_t proven_ns; // when it last answered us, see ice.h; 0: never
 };
 
 // One track towards a viewer: what changes or is read when a packet is written for it. Its numbers
@@ -73,7 +75,8 @@ _Static_assert(sizeof(struct sub) == ABI_CACHE_LINE, "one line per viewer and tr
 struct sender {
     _Alignas(ABI_CACHE_LINE) struct frame_template frame; // length 0: no path yet
     bool keyed;                                           // tx holds keys
-    uint8_t group;                                        // protection group; 0: none
+    bool proven;   // frame leads to an address that has answered us: media may go there
+    uint8_t group; // protection group; 0: none
     struct sub sub[MSG_MAX_TRACKS];
     struct protect_tx tx;
     uint8_t pad[ABI_CACHE_LINE];
@@ -112,7 +115,13 @@ struct session {
     struct protect_rtcp_source rtcp_source[SESSION_RTCP_SOURCES];
     uint64_t nacks, resent, plis;
     uint32_t rtt_us;
-    uint8_t fir_seq; // last FIR command seen
+    uint8_t fir_seq;    // last FIR command seen
+    uint8_t wanted;     // of paths[], nominated but not proven; PATH_NONE: none
+    uint8_t asked;      // of paths[], where our last binding request went
+    bool asked_again;   // it was a repetition
+    bool dtls_sent;     // to the path in use, which DTLS will prove
+    uint64_t asked_ns;  // when that request first went out; 0: it is answered, or there is none
+    uint64_t asking_ns; // when we last sent one
     struct session_track feedback[MSG_MAX_TRACKS];
     struct resent resent_recently[SESSION_RESENT];
     struct msg_track track[MSG_MAX_TRACKS];
@@ -123,7 +132,6 @@ struct session {
     uint64_t rtx_limit[MSG_MAX_TRACKS]; // RTX indexes below it are ours to use; group 0: no limit
     uint64_t rtx_asked[MSG_MAX_TRACKS]; // limit that the partner was told and has not confirmed
     uint32_t reserved[MSG_MAX_TRACKS];  // term in which the reserve behind the limit was taken
-    uint64_t kept_alive_ns;
     uint64_t packets_in, bytes_in, packets_out, bytes_out;
     uint64_t bitrate_bytes, bitrate_ns;
     uint32_t bitrate;
@@ -268,9 +276,13 @@ struct session *tables_by_ufrag(const struct tables *tables, const char *ufrag);
 // By an address that a check has validated.
 struct session *tables_by_remote(const struct tables *tables, const struct abi_addr *remote);
 // Notes that an authenticated check came from there; forgets the path silent for longest when there
-// are SESSION_PATHS already. Returns the path's number.
+// are SESSION_PATHS already. An address that is proven to be another session's, which speaks, stays
+// that one's: tables_by_remote says whose it is. Returns the path's number.
 uint8_t tables_validate_path(struct tables *tables, struct session *session,
                              const struct abi_addr *remote, uint64_t now_ns);
+// The path has answered: its address is this session's from now on.
+void tables_prove_path(struct tables *tables, struct session *session, uint8_t path,
+                       uint64_t now_ns);
 
 struct stream *tables_open_stream(struct tables *tables, const struct msg_stream_open *open,
                                   int *error);

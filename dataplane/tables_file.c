@@ -16,6 +16,7 @@ struct table_file {
 };
 
 #define PAGE 4096u
+#define LAYOUT 2 // one more whenever a field changes what it means, so that no size tells
 
 static uint64_t round_page(uint64_t size)
 {
@@ -25,10 +26,10 @@ static uint64_t round_page(uint64_t size)
 // Differs whenever the structures or their numbers do.
 static uint64_t layout_of(const struct abi_config *config)
 {
-    const uint64_t parts[] = {sizeof(struct session),   sizeof(struct sender),
-                              sizeof(struct stream),    config->max_sessions,
-                              config->max_streams,      config->crypto,
-                              sizeof(struct protect_tx)};
+    const uint64_t parts[] = {sizeof(struct session),    sizeof(struct sender),
+                              sizeof(struct stream),     config->max_sessions,
+                              config->max_streams,       config->crypto,
+                              sizeof(struct protect_tx), LAYOUT};
     uint64_t hash = 0xcbf29ce484222325ull;
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
         hash = (hash ^ parts[i]) * 0x100000001b3ull;

@@ -109,7 +109,8 @@ struct worker {
     struct neigh_table *neigh; // our own ARP and ND, when no kernel does it
     struct neigh_self self;
     struct stats_worker *stats;
-    uint64_t now_ns; // CLOCK_MONOTONIC at the start of this turn
+    struct stun_key ask_secret; // that our binding requests' transaction ids are made of
+    uint64_t now_ns;            // CLOCK_MONOTONIC at the start of this turn
     uint64_t now_tsc;
     bool staged;      // cycles per stage are counted
     enum stage stage; // that this worker is in

@@ -68,6 +68,9 @@ int worker_init(struct worker *worker, struct dataplane *dp, uint32_t id, char *
         worker_free(worker);
         return rc;
     }
+    uint64_t secret[] = {tables_random(), tables_random()};
+    stun_key_init(&worker->ask_secret, secret, sizeof(secret));
+    explicit_bzero(secret, sizeof(secret));
     neigh_self_init(&worker->self, config, dp->port.mac.addr_bytes);
     return 0;
 }

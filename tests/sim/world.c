@@ -278,17 +278,17 @@ static void fill_ice(struct client *client, struct msg_ice *ice)
     memcpy(ice->ufrag, client->ufrag, MSG_UFRAG_LEN);
     memcpy(ice->pwd, client->pwd, MSG_PWD_LEN);
     stun_key_init(&client->key, client->pwd, MSG_PWD_LEN);
-    ice->remote_ufrag_len = 4;
-    ice->remote_pwd_len = 22;
-    memcpy(ice->remote_ufrag, "abcd", 4);
-    memcpy(ice->remote_pwd, "0123456789012345678901", 22);
+    ice->remote_ufrag_len = (uint16_t)strlen(WORLD_UFRAG);
+    ice->remote_pwd_len = (uint16_t)strlen(WORLD_PWD);
+    memcpy(ice->remote_ufrag, WORLD_UFRAG, strlen(WORLD_UFRAG));
+    memcpy(ice->remote_pwd, WORLD_PWD, strlen(WORLD_PWD));
 }
 
 void world_check(struct world *world, struct client *client, const struct abi_addr *from,
                  bool nominate, const struct stun_key *key)
 {
     char username[32];
-    snprintf(username, sizeof(username), "%s:abcd", client->ufrag);
+    snprintf(username, sizeof(username), "%s:" WORLD_UFRAG, client->ufrag);
     struct stun_check check = {.username = username,
                                .username_length = strlen(username),
                                .priority = 1,
@@ -297,6 +297,40 @@ void world_check(struct world *world, struct client *client, const struct abi_ad
                                .use_candidate = nominate};
     uint8_t buffer[256];
     size_t size = stun_write_request(buffer, sizeof(buffer), &check, key);
+    world_inject(world, client->worker, from,
+                 (uint16_t)(world->config.media4.port + client->worker), buffer, size);
+    world_turn(world);
+}
+
+bool world_asked(const struct world *world, const struct client *client, struct stun_msg *request,
+                 struct abi_addr *at)
+{
+    struct stun_key key;
+    stun_key_init(&key, WORLD_PWD, strlen(WORLD_PWD));
+    for (unsigned i = world->out_count; i-- > 0;) {
+        const struct world_frame *frame = &world->out[i];
+        char username[32];
+        int length = snprintf(username, sizeof(username), WORLD_UFRAG ":%s", client->ufrag);
+        if (frame->parsed.class != CLASS_STUN ||
+            stun_parse(frame->bytes + frame->parsed.payload, frame->parsed.length, request) ||
+            request->type != STUN_BINDING_REQUEST || request->username_length != length ||
+            memcmp(request->username, username, (size_t)length) != 0)
+            continue;
+        must(stun_check_fingerprint(request) && stun_check_integrity(request, &key),
+             "a request of ours that its client would not believe");
+        *at = frame->parsed.dst;
+        return true;
+    }
+    return false;
+}
+
+void world_answer(struct world *world, const struct client *client, const struct abi_addr *from,
+                  const uint8_t *id, const char *pwd)
+{
+    uint8_t buffer[128];
+    struct stun_key key;
+    stun_key_init(&key, pwd, strlen(pwd));
+    size_t size = stun_write_success(buffer, sizeof(buffer), id, &world->config.media4, &key);
     world_inject(world, client->worker, from,
                  (uint16_t)(world->config.media4.port + client->worker), buffer, size);
     world_turn(world);
@@ -343,6 +377,17 @@ static void open_session(struct world *world, struct client *client, enum sessio
     world_turn(world);
 }
 
+void world_dtls(struct world *world, const struct client *client)
+{
+    struct msg_dtls dtls = {.head = {.type = MSG_DTLS_SEND,
+                                     .length = offsetof(struct msg_dtls, data) + 13,
+                                     .id = client->id},
+                            .size = 13,
+                            .data = {22, 254, 253}};
+    world_tell(world, client->worker, &dtls);
+    world_turn(world);
+}
+
 void world_connect(struct world *world, struct client *client, enum session_role role,
                    uint64_t stream, uint32_t worker, uint32_t slot, bool rtx)
 {
@@ -361,6 +406,7 @@ void world_connect(struct world *world, struct client *client, enum session_role
     open_session(world, client, role, stream, rtx);
     world_check(world, client, &client->addr, true, &client->key);
     must(world_heard(world, worker, MSG_SESSION_PATH, NULL, 0), "a check led to no path");
+    world_dtls(world, client);
     world->out_count = 0;
 }
 

@@ -14,6 +14,10 @@
 #define AUDIO_SSRC 0x22222222u
 #define RTX_SSRC 0x33333333u
 
+// ICE credentials of all clients, which what we ask of them is sealed with.
+#define WORLD_UFRAG "abcd"
+#define WORLD_PWD "0123456789012345678901"
+
 // A frame that the appliance sent.
 struct world_frame {
     uint8_t bytes[2048];
@@ -92,6 +96,8 @@ void world_connect(struct world *world, struct client *client, enum session_role
 void world_key(struct world *world, struct client *client, enum srtp_profile profile);
 void world_join(struct world *world, struct client *client, enum session_role role, uint64_t stream,
                 uint32_t worker, uint32_t slot, enum srtp_profile profile, bool rtx);
+// A datagram of the handshake to the client: that it has keys then proves its address.
+void world_dtls(struct world *world, const struct client *client);
 // The same session on another node, as replication brings it there: keys, but no check. The same
 // srandom() before each gives both nodes the same keys.
 void world_copy(struct world *world, struct client *client, enum session_role role, uint64_t stream,
@@ -100,6 +106,13 @@ bool world_leave(struct world *world, struct client *client);
 // A check of the client from an address.
 void world_check(struct world *world, struct client *client, const struct abi_addr *from,
                  bool nominate, const struct stun_key *key);
+// The last binding request to the client among what was sent, and where it went. `request` points
+// into world.out. False: none.
+bool world_asked(const struct world *world, const struct client *client, struct stun_msg *request,
+                 struct abi_addr *at);
+// An answer to transaction `id`, sealed with `pwd`.
+void world_answer(struct world *world, const struct client *client, const struct abi_addr *from,
+                  const uint8_t *id, const char *pwd);
 
 // Seals a packet of the publisher with the given index; returns its bytes.
 size_t world_seal(struct world *world, struct client *client, uint32_t ssrc, uint64_t index,

@@ -1,5 +1,5 @@
-// The responder to connectivity checks in a whole worker: who is answered what, which address media
-// goes to, and what keeps a session alive. RFC 8445 7.3, RFC 7675. Under a virtual clock.
+// Connectivity checks in a whole worker: who is answered what, which addresses are asked, which one
+// media goes to, and what keeps a session alive. RFC 8445 7.3, RFC 7675. Under a virtual clock.
 #include "../../dataplane/eal.h"
 #include "../sim/world.h"
 #include <setjmp.h>
@@ -42,7 +42,7 @@ static void assert_goes_to(const struct abi_addr *address)
     assert_memory_equal(&to, address, sizeof(to));
 }
 
-// Sends a check with any properties; reads the one answer to it. False: none.
+// Sends a check with any properties; reads the answer to it, which comes first. False: none.
 static bool check(const struct abi_addr *source, const struct stun_check *properties,
                   const struct stun_key *key, struct stun_msg *answer)
 {
@@ -61,7 +61,6 @@ static bool check(const struct abi_addr *source, const struct stun_check *proper
     if (world.out_count == 0)
         return false;
     const struct world_frame *frame = &world.out[0];
-    assert_int_equal(world.out_count, 1);
     assert_memory_equal(&frame->parsed.dst, source, sizeof(*source));
     assert_int_equal(stun_parse(frame->bytes + frame->parsed.payload, frame->parsed.length, answer),
                      0);
@@ -71,6 +70,23 @@ static bool check(const struct abi_addr *source, const struct stun_check *proper
     return true;
 }
 
+// What `to` was asked since the last check, or NULL.
+static const uint8_t *asked(const struct abi_addr *to)
+{
+    static struct stun_msg request;
+    struct abi_addr at;
+    return world_asked(&world, &client, &request, &at) && memcmp(&at, to, sizeof(at)) == 0
+               ? request.id
+               : NULL;
+}
+
+static void answer_from(const struct abi_addr *from, const uint8_t *id)
+{
+    uint8_t copy[STUN_ID_LEN];
+    memcpy(copy, id, sizeof(copy));
+    world_answer(&world, &client, from, copy, WORLD_PWD);
+}
+
 static const struct stun_check plain = {.role = STUN_ROLE_CONTROLLING};
 static const struct stun_check nominating = {.role = STUN_ROLE_CONTROLLING, .use_candidate = true};
 
@@ -78,6 +94,13 @@ static int begin(void **state)
 {
     client.group = 0;
     world_connect(&world, &client, ROLE_PLAY, STREAM_ID, 0, 3, true);
+    return 0;
+}
+
+static int begin_keyed(void **state)
+{
+    client.group = 0;
+    world_join(&world, &client, ROLE_PLAY, STREAM_ID, 0, 3, PROFILE_AEAD_AES_128_GCM, true);
     return 0;
 }
 
@@ -161,12 +184,289 @@ static void test_only_nomination_moves_media(void **state)
     world_turn(&world);
     assert_goes_to(&client.addr);
     assert_true(check(&other, &nominating, &client.key, &answer));
+    assert_non_null(asked(&other));
+    answer_from(&other, asked(&other));
     assert_goes_to(&other);
     assert_true(world_heard(&world, 0, MSG_SESSION_PATH, &told, sizeof(told)));
     assert_memory_equal(&told.remote, &other, sizeof(other));
-    // Said again it is no news.
+    // Said again it is no news, and needs no proof.
+    world_pass(&world, 200);
     assert_true(check(&other, &nominating, &client.key, &answer));
+    assert_null(asked(&other));
     assert_false(world_heard(&world, 0, MSG_SESSION_PATH, NULL, 0));
+    // Back and forth between two that have answered needs none, either, for as long as consent
+    // lasts (RFC 7675 5.1).
+    assert_true(check(&client.addr, &nominating, &client.key, &answer));
+    assert_goes_to(&client.addr);
+    world_pass(&world, 200);
+    assert_true(check(&other, &nominating, &client.key, &answer));
+    assert_null(asked(&other));
+    assert_goes_to(&other);
+    assert_true(check(&client.addr, &nominating, &client.key, &answer));
+    world_pass(&world, 31000);
+    assert_true(check(&other, &nominating, &client.key, &answer));
+    assert_goes_to(&client.addr);
+    assert_non_null(asked(&other));
+}
+
+// ---- addresses that somebody else may have
+
+// Nothing but an answer from there, to what was asked, under the client's password, is one.
+static void test_only_the_right_answer_counts(void **state)
+{
+    struct stun_msg answer;
+    struct abi_addr there = from(20), other = from(21);
+    uint8_t id[STUN_ID_LEN], wrong[STUN_ID_LEN];
+    assert_true(check(&there, &nominating, &client.key, &answer));
+    assert_non_null(asked(&there));
+    memcpy(id, asked(&there), sizeof(id));
+    for (unsigned byte = 0; byte < sizeof(id); byte++) {
+        memcpy(wrong, id, sizeof(id));
+        wrong[byte] ^= 0x40;
+        uint64_t before = drops(DROP_stun_ignored);
+        answer_from(&there, wrong);
+        assert_int_equal(drops(DROP_stun_ignored), before + 1);
+    }
+    uint64_t before = drops(DROP_stun_ignored);
+    answer_from(&other, id);
+    assert_int_equal(drops(DROP_stun_ignored), before + 1);
+    before = drops(DROP_stun_bad_integrity);
+    world_answer(&world, &client, &there, id, "not the password");
+    assert_int_equal(drops(DROP_stun_bad_integrity), before + 1);
+    assert_goes_to(&client.addr);
+    answer_from(&there, id);
+    assert_goes_to(&there);
+    before = drops(DROP_stun_ignored);
+    answer_from(&there, id); // once
+    assert_int_equal(drops(DROP_stun_ignored), before + 1);
+}
+
+// What is lost is asked for again with the client's next check, as the same transaction; later it
+// is another one.
+static void test_asks_again(void **state)
+{
+    struct stun_msg answer;
+    struct abi_addr there = from(22);
+    uint8_t id[STUN_ID_LEN];
+    assert_true(check(&there, &nominating, &client.key, &answer));
+    assert_non_null(asked(&there));
+    memcpy(id, asked(&there), sizeof(id));
+    world_pass(&world, 20);
+    assert_true(check(&there, &nominating, &client.key, &answer));
+    assert_null(asked(&there)); // too soon
+    world_pass(&world, 100);
+    assert_true(check(&there, &nominating, &client.key, &answer));
+    assert_memory_equal(asked(&there), id, sizeof(id));
+    world_pass(&world, 2000);
+    assert_true(check(&there, &nominating, &client.key, &answer));
+    assert_memory_not_equal(asked(&there), id, sizeof(id));
+    answer_from(&there, asked(&there));
+    assert_goes_to(&there);
+    // One that goes back to what it had is not moved by a late answer.
+    there = from(23);
+    world_pass(&world, 200);
+    assert_true(check(&there, &nominating, &client.key, &answer));
+    memcpy(id, asked(&there), sizeof(id));
+    struct abi_addr here = destination();
+    assert_true(check(&here, &nominating, &client.key, &answer));
+    answer_from(&there, id);
+    assert_goes_to(&here);
+}
+
+static void publish(struct client *publisher, uint64_t index)
+{
+    uint8_t wire[1600], body[1000] = {0};
+    size_t size =
+        world_seal(&world, publisher, VIDEO_SSRC, index, index % 10 == 0, body, sizeof(body), wire);
+    world_inject(&world, 0, &publisher->addr, world.config.media4.port, wire, size);
+    world_turn(&world);
+}
+
+// Frames that went to an address, of a class; and all their bytes.
+static unsigned sent_to(const struct abi_addr *address, enum parse_class class, uint64_t *bytes)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < world.out_count; i++) {
+        if (memcmp(&world.out[i].parsed.dst, address, sizeof(*address)) != 0)
+            continue;
+        count += world.out[i].parsed.class == class;
+        *bytes += world.out[i].parsed.length;
+    }
+    return count;
+}
+
+// A client that has a session and writes a victim's address into its checks: the victim gets less
+// than twice what the client sent, and no media; the client gets its media where it had its DTLS.
+static void test_a_victim_gets_no_media(void **state)
+{
+    struct client publisher = {0};
+    struct stun_msg answer;
+    struct abi_addr victim = from(30);
+    uint64_t to_victim = 0, ignored = 0;
+    unsigned media = 0, checks = 0;
+    world_join(&world, &publisher, ROLE_PUBLISH, STREAM_ID, 0, 4, PROFILE_AEAD_AES_128_GCM, true);
+    for (uint64_t i = 0; i < 500; i++) {
+        world_pass(&world, 20);
+        world.out_count = 0;
+        publish(&publisher, 100 + i);
+        media += sent_to(&client.addr, CLASS_RTP, &ignored);
+        assert_int_equal(sent_to(&victim, CLASS_RTP, &to_victim), 0);
+        assert_int_equal(sent_to(&victim, CLASS_RTCP, &to_victim), 0);
+        if (i % 3)
+            continue;
+        assert_true(check(&victim, &nominating, &client.key, &answer));
+        checks++;
+        sent_to(&victim, CLASS_STUN, &to_victim);
+    }
+    assert_true(media > 450);
+    assert_goes_to(&client.addr);
+    assert_true(to_victim < 2 * checks * UINT64_C(88)); // bytes of one check
+    assert_true(world_leave(&world, &publisher));
+}
+
+// Nor does a written address take from another client what comes from there.
+static void test_an_address_is_not_taken_from_another(void **state)
+{
+    struct client victim = {0};
+    struct stun_msg answer;
+    const struct tables *tables = &world.workers[0].tables;
+    world_join(&world, &victim, ROLE_PLAY, STREAM_ID, 0, 5, PROFILE_AEAD_AES_128_GCM, true);
+    struct session *other = tables_by_remote(tables, &victim.addr);
+    assert_non_null(other);
+    assert_true(check(&victim.addr, &nominating, &client.key, &answer));
+    assert_ptr_equal(tables_by_remote(tables, &victim.addr), other);
+    assert_goes_to(&client.addr);
+    // Who can answer there has the address now (a client that began anew with the same port).
+    assert_non_null(asked(&victim.addr));
+    answer_from(&victim.addr, asked(&victim.addr));
+    assert_ptr_equal(tables_by_remote(tables, &victim.addr), session());
+    assert_goes_to(&victim.addr);
+    assert_true(world_leave(&world, &victim));
+    assert_ptr_equal(tables_by_remote(tables, &victim.addr), session());
+}
+
+// So has one that cannot, once the other has been silent for a while.
+static void test_an_address_of_a_silent_session_is_free(void **state)
+{
+    struct client gone = {0};
+    struct stun_msg answer;
+    const struct tables *tables = &world.workers[0].tables;
+    world_join(&world, &gone, ROLE_PLAY, STREAM_ID, 0, 6, PROFILE_AEAD_AES_128_GCM, true);
+    world_pass(&world, 9000);
+    assert_true(check(&gone.addr, &plain, &client.key, &answer));
+    assert_ptr_not_equal(tables_by_remote(tables, &gone.addr), session());
+    world_pass(&world, 1001);
+    assert_true(check(&gone.addr, &plain, &client.key, &answer));
+    assert_ptr_equal(tables_by_remote(tables, &gone.addr), session());
+    assert_true(world_leave(&world, &gone));
+    assert_ptr_equal(tables_by_remote(tables, &gone.addr), session());
+}
+
+// Before DTLS an address may change freely: nothing is sent there. Then what we send in the
+// handshake is what proves the address, so all of it goes to the same.
+static void test_dtls_proves_one_address(void **state)
+{
+    struct client late = {0};
+    struct client kept = client;
+    struct stun_msg answer;
+    struct abi_addr before = from(40), during = from(41);
+    world_connect(&world, &late, ROLE_PLAY, STREAM_ID, 0, 7, true);
+    client = late;
+    session()->dtls_sent = false;
+    assert_true(check(&before, &nominating, &client.key, &answer));
+    assert_null(asked(&before));
+    assert_goes_to(&before);
+    assert_false(tables_sender(&world.workers[0].tables, session())->proven);
+    world_dtls(&world, &client);
+    assert_true(check(&during, &nominating, &client.key, &answer));
+    assert_goes_to(&before);
+    world_key(&world, &client, PROFILE_AEAD_AES_128_GCM);
+    assert_goes_to(&before);
+    assert_true(tables_sender(&world.workers[0].tables, session())->proven);
+    world_pass(&world, 200);
+    assert_true(check(&during, &nominating, &client.key, &answer));
+    answer_from(&during, asked(&during));
+    assert_goes_to(&during);
+    assert_true(world_leave(&world, &client));
+    client = kept;
+}
+
+// What is proven stays so when the process dies.
+static void test_proof_outlives_the_process(void **state)
+{
+    struct stun_msg answer;
+    struct abi_addr there = from(42);
+    world_key(&world, &client, PROFILE_AEAD_AES_128_GCM);
+    assert_true(check(&there, &nominating, &client.key, &answer));
+    uint8_t id[STUN_ID_LEN];
+    memcpy(id, asked(&there), sizeof(id));
+    world_restart(&world);
+    assert_true(tables_sender(&world.workers[0].tables, session())->proven);
+    answer_from(&there, id); // to the old process
+    assert_goes_to(&client.addr);
+    world_pass(&world, 200);
+    assert_true(check(&there, &nominating, &client.key, &answer));
+    answer_from(&there, asked(&there));
+    assert_goes_to(&there);
+    world_restart(&world);
+    assert_true(tables_sender(&world.workers[0].tables, session())->proven);
+    assert_goes_to(&there);
+}
+
+static void serve(enum group_role role, uint32_t term)
+{
+    struct msg_group group = {.head = {.type = MSG_GROUP, .length = sizeof(group), .id = 1},
+                              .term = term,
+                              .role = (uint8_t)role,
+                              .takeover = 1};
+    world_tell(&world, 0, &group);
+    world_turn(&world);
+}
+
+// A standby has not done the DTLS. It asks at the client's first check and with every keep-alive,
+// so that what it takes over it may serve at once; and one that never answered it serves nothing.
+static void test_a_standby_asks_before_its_time(void **state)
+{
+    struct client guarded = {.id = (UINT64_C(7) << 32) | 8, .group = 1}, publisher = {0},
+                  kept = client;
+    struct stun_msg answer;
+    struct abi_addr at;
+    uint64_t bytes = 0;
+    serve(GROUP_STANDBY, 1);
+    world_join(&world, &publisher, ROLE_PUBLISH, STREAM_ID, 0, 4, PROFILE_AEAD_AES_128_GCM, true);
+    world_copy(&world, &guarded, ROLE_PLAY, STREAM_ID, 8, PROFILE_AEAD_AES_128_GCM, true);
+    client = guarded;
+    client.addr = from(50);
+    assert_true(check(&client.addr, &plain, &client.key, &answer));
+    assert_non_null(asked(&client.addr)); // which is lost
+    struct msg_session_adopt adopt = {
+        .head = {.type = MSG_SESSION_ADOPT, .length = sizeof(adopt), .id = client.id},
+        .numbers = {.numbered = 3}};
+    publish(&publisher, 99);
+    const struct stream *stream = tables_stream(&world.workers[0].tables, STREAM_ID);
+    adopt.numbers.delta[0] = (1000 - stream->track[0].next_index) & INDEX_MASK;
+    world_tell(&world, 0, &adopt);
+    world_turn(&world);
+    serve(GROUP_ACTIVE, 2);
+    world.out_count = 0;
+    for (uint64_t i = 0; i < 20; i++)
+        publish(&publisher, 100 + i);
+    assert_int_equal(sent_to(&client.addr, CLASS_RTP, &bytes), 0);
+    serve(GROUP_STANDBY, 3);
+    world.out_count = 0;
+    for (unsigned ms = 0; ms < 6000 && !world_asked(&world, &client, &answer, &at); ms += 50)
+        world_pass(&world, 50);
+    assert_true(world_asked(&world, &client, &answer, &at));
+    assert_memory_equal(&at, &client.addr, sizeof(at));
+    answer_from(&client.addr, answer.id);
+    serve(GROUP_ACTIVE, 4);
+    world.out_count = 0;
+    for (uint64_t i = 20; i < 40; i++)
+        publish(&publisher, 100 + i);
+    assert_true(sent_to(&client.addr, CLASS_RTP, &bytes) >= 10);
+    assert_true(world_leave(&world, &client));
+    assert_true(world_leave(&world, &publisher));
+    client = kept;
 }
 
 // Of more addresses than there is room for the one that was silent for longest is forgotten, never
@@ -215,6 +515,7 @@ static void test_restart(void **state)
     assert_int_equal(drops(DROP_stun_bad_integrity), before + 1);
     stun_key_init(&client.key, ice.ice.pwd, MSG_PWD_LEN);
     assert_true(check(&there, &nominating, &client.key, &answer));
+    answer_from(&there, asked(&there));
     assert_goes_to(&there);
 }
 
@@ -270,7 +571,15 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_answers, begin, finish),
         cmocka_unit_test_setup_teardown(test_role_conflict, begin, finish),
         cmocka_unit_test_setup_teardown(test_silence_for_strangers, begin, finish),
-        cmocka_unit_test_setup_teardown(test_only_nomination_moves_media, begin, finish),
+        cmocka_unit_test_setup_teardown(test_only_nomination_moves_media, begin_keyed, finish),
+        cmocka_unit_test_setup_teardown(test_only_the_right_answer_counts, begin, finish),
+        cmocka_unit_test_setup_teardown(test_asks_again, begin, finish),
+        cmocka_unit_test_setup_teardown(test_a_victim_gets_no_media, begin_keyed, finish),
+        cmocka_unit_test_setup_teardown(test_an_address_is_not_taken_from_another, begin, finish),
+        cmocka_unit_test_setup_teardown(test_an_address_of_a_silent_session_is_free, begin, finish),
+        cmocka_unit_test_setup_teardown(test_dtls_proves_one_address, begin, finish),
+        cmocka_unit_test_setup_teardown(test_proof_outlives_the_process, begin, finish),
+        cmocka_unit_test_setup_teardown(test_a_standby_asks_before_its_time, begin, finish),
         cmocka_unit_test_setup_teardown(test_addresses_are_bounded, begin, finish),
         cmocka_unit_test_setup_teardown(test_restart, begin, finish),
         cmocka_unit_test_setup_teardown(test_consent, begin, finish),

@@ -168,7 +168,13 @@ static void test_only_an_authenticated_check_moves_the_path(void **state)
     assert_true(stun_check_integrity(&answer, &client.key));
     assert_memory_equal(&answer.mapped, &other, sizeof(other));
     assert_false(world_heard(&world, 0, MSG_SESSION_PATH, NULL, 0));
+    // Nominated: it has to answer first.
+    struct abi_addr asked;
     world_check(&world, &client, &other, true, &client.key);
+    assert_false(world_heard(&world, 0, MSG_SESSION_PATH, NULL, 0));
+    assert_true(world_asked(&world, &client, &answer, &asked));
+    assert_memory_equal(&asked, &other, sizeof(other));
+    world_answer(&world, &client, &other, answer.id, WORLD_PWD);
     assert_true(world_heard(&world, 0, MSG_SESSION_PATH, &path, sizeof(path)));
     assert_memory_equal(&path.remote, &other, sizeof(other));
     leave(&client);
