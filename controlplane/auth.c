@@ -262,6 +262,18 @@ static enum auth_result check_claims(const struct role *role, const char *text, 
     return result;
 }
 
+// Whether the header has a `crit`, whatever it is: there is no extension of ours that it could
+// name, and one that we do not know must not be passed over (RFC 7515 4.1.11).
+static bool is_critical(jwt_t *jwt)
+{
+    char *text = jwt_get_headers_json(jwt, NULL);
+    json_t *header = text ? json_loads(text, 0, NULL) : NULL;
+    bool critical = !header || json_object_get(header, "crit");
+    json_decref(header);
+    free(text);
+    return critical;
+}
+
 // The algorithm is looked at before the key is used: a token that says HS256 must never be checked
 // with a public key as its secret (RFC 8725 3.1).
 static enum auth_result check_jwt(const struct role *role, const char *token, const char *stream,
@@ -274,10 +286,14 @@ static enum auth_result check_jwt(const struct role *role, const char *token, co
         return AUTH_INVALID;
     const char *alg = jwt_get_header(jwt, "alg"); // jwt_get_alg says "none" before verification
     bool pinned = alg && strcmp(alg, jwt_alg_str(role->algorithm)) == 0;
+    bool critical = is_critical(jwt);
     jwt_free(jwt);
     jwt = NULL;
     *reason = "the token's algorithm is not accepted";
     if (!pinned)
+        return AUTH_INVALID;
+    *reason = "the token's header has critical extensions, none of which is known";
+    if (critical)
         return AUTH_INVALID;
     *reason = "the token's signature is wrong";
     if (jwt_decode(&jwt, token, role->key, (int)role->key_size) != 0)

@@ -263,6 +263,43 @@ static void test_confused_algorithms(void **state)
     auth_free(hmac);
 }
 
+// RFC 7515 4.1.11: what a header calls critical has to be understood, and we understand nothing.
+static void test_critical_headers(void **state)
+{
+    static const struct {
+        const char *headers;
+        enum auth_result result;
+    } rows[] = {
+        {"{}", AUTH_OK},
+        {"{\"kid\": \"crit\"}", AUTH_OK},
+        {"{\"crit\": [\"b64\"], \"b64\": false}", AUTH_INVALID},
+        {"{\"crit\": [\"https://example.com/rules\"]}", AUTH_INVALID},
+        {"{\"crit\": []}", AUTH_INVALID},
+        {"{\"crit\": null}", AUTH_INVALID},
+        {"{\"crit\": \"exp\"}", AUTH_INVALID},
+    };
+    struct auth *auth = jwt_auth("HS256", files.secret);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        jwt_t *jwt;
+        const char *reason;
+        char header[1024];
+        assert_int_equal(jwt_new(&jwt), 0);
+        assert_int_equal(jwt_add_grants_json(jwt, good), 0);
+        assert_int_equal(jwt_add_headers_json(jwt, rows[i].headers), 0);
+        assert_int_equal(
+            jwt_set_alg(jwt, JWT_ALG_HS256, (const unsigned char *)SECRET, (int)strlen(SECRET)), 0);
+        char *token = jwt_encode_str(jwt);
+        snprintf(header, sizeof(header), "Bearer %s", token);
+        if (auth_check(auth, ROLE_PUBLISH, "x", header, NOW, &reason) != rows[i].result)
+            fail_msg("%s: %s", rows[i].headers, reason);
+        if (rows[i].result != AUTH_OK)
+            assert_non_null(strstr(reason, "critical"));
+        free(token);
+        jwt_free(jwt);
+    }
+    auth_free(auth);
+}
+
 static void test_garbage(void **state)
 {
     static const char *rows[] = {
@@ -325,10 +362,15 @@ int main(void)
 {
     log_level(LEVEL_ERROR);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_covers),         cmocka_unit_test(test_nothing_configured_is_open),
-        cmocka_unit_test(test_tokens),         cmocka_unit_test(test_jwt_claims),
-        cmocka_unit_test(test_each_algorithm), cmocka_unit_test(test_confused_algorithms),
-        cmocka_unit_test(test_garbage),        cmocka_unit_test(test_bad_keys_are_refused),
+        cmocka_unit_test(test_covers),
+        cmocka_unit_test(test_nothing_configured_is_open),
+        cmocka_unit_test(test_critical_headers),
+        cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_jwt_claims),
+        cmocka_unit_test(test_each_algorithm),
+        cmocka_unit_test(test_confused_algorithms),
+        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_bad_keys_are_refused),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
