@@ -185,6 +185,8 @@ int groups_frame(struct replicate *r, const struct wire_group *m, char *why, siz
             return 0; // nobody would send: the partner goes on, and asks again
         become(r, group, GROUP_ACTIVE, m->term, "handed over by the partner");
         tell_role(r, group, 0);
+    } else if (m->wish == GROUP_ACTIVE && held && m->term == g->term) {
+        tell_role(r, group, 0); // the same wish again, sent before our word had come
     } else if (m->wish == GROUP_STANDBY && held) {
         return replicate_hand_over(r, group);
     } else if (m->role == GROUP_ACTIVE && held && (newer || (m->term == g->term && group == 1))) {

@@ -552,6 +552,28 @@ static void test_drain(void **state)
     await(a_holds_its_own, NULL);
 }
 
+// While the partner has not answered it is asked again, and may hear it twice.
+static void test_a_hand_over_said_twice(void **state)
+{
+    char token[40], why[200];
+    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(p));
+    give_keys(p);
+    await(b_has_keys, token);
+    pass(300); // nothing is in the way any more
+    assert_int_equal(replicate_drain(a.r, why, sizeof(why)), 0);
+    assert_true(a.r->group[0].handing);
+    groups_tick(a.r, uv_now(&loop));
+    await(b_holds_both, NULL);
+    pass(300);
+    assert_true(group_held(b.r, 1) && !group_held(a.r, 0));
+    assert_int_equal(replicate_failback(b.r, why, sizeof(why)), 0);
+    groups_tick(b.r, uv_now(&loop));
+    await(a_holds_its_own, NULL);
+    pass(300);
+    assert_true(group_held(a.r, 0) && !group_held(b.r, 1));
+}
+
 // A split: both hold a's group. The higher term stays when they meet again.
 static void test_split_brain(void **state)
 {
@@ -848,6 +870,7 @@ int main(void)
         TEST(test_a_dead_dataplane_gets_nothing_back),
         TEST(test_a_partner_dies_unseen),
         TEST(test_drain),
+        TEST(test_a_hand_over_said_twice),
         TEST(test_split_brain),
         TEST(test_resynchronisation),
         TEST(test_a_node_comes_back),
