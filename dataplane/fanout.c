@@ -197,6 +197,7 @@ static inline bool add_packet(struct worker *worker, struct batch *batch, const 
                                                   .index = index};
     sub->packets++;
     sub->bytes += length;
+    sub->octets += meta->payload;
     sub->last_timestamp = meta->timestamp;
     if (batch->used == batch->room)
         batch_flush(worker, batch);

@@ -339,7 +339,7 @@ void feedback_report(struct worker *worker, struct session *session)
             .ntp = track->clock.ntp + rtcp_ntp_from_ns(elapsed) - rtcp_ntp_from_ns(0),
             .rtp = track->clock.timestamp + rtp_clock(elapsed, track->config.clock_rate),
             .packets = (uint32_t)sub->packets,
-            .bytes = (uint32_t)sub->bytes};
+            .bytes = (uint32_t)sub->octets};
         uint8_t buffer[RTCP_BUFFER];
         size_t room = sizeof(buffer) - PROTECT_RTCP_ROOM;
         size_t length = begin(worker, session, buffer, room);

@@ -55,7 +55,7 @@ struct rtcp_sender {
     uint64_t ntp; // RFC 3550 section 4, 32.32 bits
     uint32_t rtp;
     uint32_t packets;
-    uint32_t bytes;
+    uint32_t bytes; // of payload, without headers and tags
 };
 bool rtcp_read_sr(const struct rtcp_packet *packet, struct rtcp_sender *sender);
 

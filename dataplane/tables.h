@@ -55,7 +55,9 @@ struct session_path {
 struct sub {
     _Alignas(ABI_CACHE_LINE) uint64_t delta; // our index = the track's index + delta, mod 2^48;
                                              // before `numbered`: the first index to use
-    uint64_t packets, bytes;
+    uint64_t packets;
+    uint64_t bytes;     // of whole RTP packets
+    uint64_t octets;    // of their payloads
     uint64_t rtx_index; // next index of the RTX stream
     uint32_t ssrc, rtx_ssrc;
     uint32_t last_timestamp;

@@ -492,6 +492,41 @@ static void test_a_viewer_that_goes_is_told_bye(void **state)
     assert_true(bye);
 }
 
+// A sender report counts payload octets, not headers and tags (RFC 3550 6.4.1).
+static void test_a_report_counts_payload(void **state)
+{
+    uint8_t packet[128], plain[2048];
+    size_t size;
+    uint32_t index;
+    struct rtcp_iter iter;
+    struct rtcp_packet part;
+    struct rtcp_sender clock = {.ssrc = VIDEO_SSRC, .ntp = UINT64_C(1) << 40}, sender = {0};
+    const struct sub *sub = tables_sub(&world.workers[0].tables, session_of(&viewer), 0);
+    world_rtcp(&world, &publisher, packet,
+               rtcp_write_sr(packet, sizeof(packet) - PROTECT_RTCP_ROOM, 0, &clock, NULL, 0));
+    uint64_t before = sub->packets;
+    for (uint32_t i = 0; i < 7; i++)
+        publish(i, i == 0, 0);
+    assert_int_equal(sub->packets, before + 7);
+    world_pass(&world, 1100);
+    for (unsigned i = 0; i < world.out_count; i++) {
+        const struct parsed *parsed = &world.out[i].parsed;
+        const uint8_t *data = world.out[i].bytes + parsed->payload;
+        viewer.rtcp.ssrc = load_be32(data + 4);
+        if (parsed->class != CLASS_RTCP ||
+            memcmp(&parsed->dst, &viewer.addr, sizeof(viewer.addr)) != 0 ||
+            protect_rtcp_open(world.crypto, &viewer.rtcp_rx, &viewer.rtcp, data, parsed->length,
+                              plain, &size, &index))
+            continue;
+        rtcp_begin(&iter, plain, size);
+        while (rtcp_next(&iter, &part) == 1)
+            if (part.type == RTCP_SR && load_be32(part.data + 4) == viewer.rtp[0].ssrc)
+                assert_true(rtcp_read_sr(&part, &sender));
+    }
+    assert_int_equal(sender.packets, sub->packets);
+    assert_int_equal(sender.bytes, 200 * sub->packets);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -501,6 +536,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_key_frames_come_first, begin, end),
         cmocka_unit_test_setup_teardown(test_the_adaptive_policy_opens_and_shuts, begin, end),
         cmocka_unit_test_setup_teardown(test_reports_give_the_round_trip, begin, end),
+        cmocka_unit_test_setup_teardown(test_a_report_counts_payload, begin, end),
         cmocka_unit_test_setup_teardown(test_key_frames_are_wished_for, begin, end),
         cmocka_unit_test_setup_teardown(test_what_is_hostile_is_dropped_by_name, begin, end),
         cmocka_unit_test_setup_teardown(test_a_viewer_that_goes_is_told_bye, begin, end),
