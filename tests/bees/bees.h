@@ -157,6 +157,7 @@ struct bees_session {
     uint64_t end_ns;                    // of the run
     uint64_t step_ns[BEES_STEP_COUNT];  // since begin_ns; 0: not reached
     uint64_t max_gap_ns, max_gap_at_ns; // length, and its end since the run began
+    _Atomic uint64_t recent_gap_ns;     // longest since the last look at the run
     uint32_t gaps;                      // watch-failover: gaps over its bound
     uint64_t away_ns;                   // watch-failover: their sum
     uint32_t jitter_us;                 // the largest of its tracks at the end

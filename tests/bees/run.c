@@ -90,8 +90,10 @@ static void look(struct run *run, uint64_t now_ns, bool last)
     if (!last && !sampler_due(&run->sampler, now_ns - run->begin_ns))
         return;
     struct bees_counters sum = run->settled;
-    for (uint32_t i = 0; i < run->lives; i++)
+    for (uint32_t i = 0; i < run->lives; i++) {
         bees_counters_add(&sum, &run->live[i]->result->count);
+        sampler_gap(&run->sampler, run->live[i]->result);
+    }
     sampler_look(&run->sampler, run->worker, run->workers, &sum, now_ns - run->begin_ns);
 }
 

@@ -39,6 +39,7 @@ int sampler_init(struct sampler *s, const struct options *options, struct timeli
                           .begin_cpu_us = cpu_us(),
                           .terminal = !options->json && isatty(STDERR_FILENO)};
     s->last_cpu_us = s->begin_cpu_us;
+    s->gaps = options->json && options->stream && options->per_session ? json_array() : NULL;
     s->worker_cpu_ns = calloc(workers, sizeof(*s->worker_cpu_ns));
     s->worker_starved_ns = calloc(workers, sizeof(*s->worker_starved_ns));
     return s->worker_cpu_ns && s->worker_starved_ns ? 0 : -ENOMEM;
@@ -48,6 +49,13 @@ void sampler_settle(struct sampler *s, const struct bees_session *session)
 {
     s->failed += session->failure != BEES_FAILURE_none;
     s->left += session->failure == BEES_FAILURE_none;
+}
+
+void sampler_gap(struct sampler *s, struct bees_session *session)
+{
+    if (s->gaps != NULL)
+        json_array_append_new(s->gaps,
+                              json_real((double)atomic_exchange(&session->recent_gap_ns, 0) / 1e6));
 }
 
 bool sampler_due(const struct sampler *s, uint64_t now_ns)
@@ -97,6 +105,8 @@ static void print_json(const struct timeline_sample *t, const struct sampler *s)
         "latency_p50_ms", (double)t->latency_p50_us / 1000, "cpu_s", (double)t->cpu_us / 1e6);
     if (o == NULL)
         return;
+    if (s->gaps != NULL)
+        json_object_set(o, "gaps_ms", s->gaps);
     json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
     putchar('\n');
     fflush(stdout);
@@ -183,6 +193,7 @@ void sampler_look(struct sampler *s, struct worker *workers, unsigned count,
     show(sum, (uint32_t)sample.sessions, s, &sample);
     if (s->options->json && s->options->stream && length_s >= SHORT_S)
         print_json(&sample, s);
+    json_array_clear(s->gaps);
     if (s->terminal)
         print_line(&sample, s);
 }
@@ -195,6 +206,7 @@ void sampler_end(struct sampler *s, struct bees_result *result, uint64_t now_ns)
     result->cpu_s = (double)(cpu_us() - s->begin_cpu_us) / 1e6;
     result->busiest_worker = s->busiest;
     result->starved_worker = s->starved;
+    json_decref(s->gaps);
     free(s->worker_cpu_ns);
     free(s->worker_starved_ns);
     s->worker_cpu_ns = s->worker_starved_ns = NULL;

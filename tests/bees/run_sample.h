@@ -19,12 +19,15 @@ struct sampler {
     uint32_t joins, failed, left; // so far
     uint32_t last_failed, last_left;
     bool terminal;
+    struct json_t *gaps; // of the sessions, milliseconds; NULL: not wanted
 };
 
 int sampler_init(struct sampler *sampler, const struct options *options, struct timeline *timeline,
                  const struct run_plan *plan, unsigned workers);
 // A session is over.
 void sampler_settle(struct sampler *sampler, const struct bees_session *session);
+// With --stream --per-session: notes the longest gap of a live session since the last look.
+void sampler_gap(struct sampler *sampler, struct bees_session *session);
 // Whether a second has passed. `now_ns` since the run began.
 bool sampler_due(const struct sampler *sampler, uint64_t now_ns);
 // Takes a sample; `sum` is of all sessions, those that are over included.

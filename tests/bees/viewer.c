@@ -107,6 +107,8 @@ static void note_gap(struct session *s, uint64_t gap, uint64_t now_ns)
         s->result->max_gap_ns = gap;
         s->result->max_gap_at_ns = now_ns - s->worker->config->run_ns;
     }
+    if (gap > atomic_load_explicit(&s->result->recent_gap_ns, memory_order_relaxed))
+        atomic_store_explicit(&s->result->recent_gap_ns, gap, memory_order_relaxed);
     worker_gap(s->worker, gap);
     if (gap >= s->worker->config->away_ns) {
         s->result->gaps++;
