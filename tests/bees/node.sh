@@ -2,19 +2,22 @@
 # An appliance and a load machine, each in a network namespace of its own ($node_ns, $load_ns), one
 # veth pair between them. Sourced by run and by measurements, not run.
 #
-# node_start BUILD [YAML…]: lines added to the configuration; node_stop undoes everything.
+# node_start BUILD [YAML…]: lines added to the configuration; node_stop undoes everything. With
+# node_queues=N the port has so many pairs of queues.
 # From $load_ns the appliance answers on http://10.78.0.1:8080 and http://[fd78::1]:8080.
 
 node_pids=()
 node_work=
 node_ns=bees-node-$$
 load_ns=bees-load-$$
+node_queues=1
 node_url=http://10.78.0.1:8080
 
 node_network() {
   local ns n
   ip netns add "$node_ns" && ip netns add "$load_ns"
-  ip link add eth0 netns "$node_ns" type veth peer name eth0 netns "$load_ns"
+  ip link add eth0 netns "$node_ns" numrxqueues "$node_queues" numtxqueues "$node_queues" type veth \
+    peer name eth0 netns "$load_ns" numrxqueues "$node_queues" numtxqueues "$node_queues"
   for n in 1 2; do
     ns=$([ $n = 1 ] && echo "$node_ns" || echo "$load_ns")
     ip -n "$ns" link set lo up
@@ -29,7 +32,7 @@ node_network() {
 }
 
 node_start() {
-  local build=$1 i
+  local build=$1 i preload=()
   shift
   node_work=$(mktemp -d "$([ "$(stat -f -c %T /run)" = tmpfs ] && echo /run || echo /dev/shm)/bees.XXXXXX")
   node_clean_namespaces
@@ -43,7 +46,8 @@ node_start() {
   ip netns exec "$node_ns" "$build/controlplane/hitless-controlplane" \
     --config "$node_work/config.yaml" 2>"$node_work/controlplane.log" &
   node_pids+=($!)
-  ip netns exec "$node_ns" "$build/dataplane/hitless-dataplane" "$node_work/node" \
+  [ "$node_queues" = 1 ] || preload=(env "LD_PRELOAD=$build/tests/bees/veth_queues.so")
+  ip netns exec "$node_ns" "${preload[@]}" "$build/dataplane/hitless-dataplane" "$node_work/node" \
     >"$node_work/dataplane.log" 2>&1 &
   node_pids+=($!)
   for ((i = 0; i < 200; i++)); do
