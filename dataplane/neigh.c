@@ -99,11 +99,13 @@ const struct neigh_entry *neigh_lookup(const struct neigh_table *table, const ui
     return find((struct neigh_table *)table, ip, family);
 }
 
-// A fresh entry, in place of the one unused for longest if the table is full.
+// The address's entry, or a fresh one in place of the one unused for longest if the table is full.
 static struct neigh_entry *add(const struct neigh_self *self, struct neigh_table *table,
                                const uint8_t *ip, uint8_t family)
 {
-    struct neigh_entry *victim = NULL;
+    struct neigh_entry *victim = find(table, ip, family);
+    if (victim != NULL)
+        return victim;
     for (size_t i = 0; i < NEIGH_ENTRIES; i++) {
         struct neigh_entry *entry = &table->entry[i];
         if (entry->state == NEIGH_FREE) {
@@ -332,9 +334,7 @@ int neigh_next_hop(const struct neigh_self *self, struct neigh_table *table, uin
             return -ENETUNREACH;
         ip = gateway->ip;
     }
-    struct neigh_entry *entry = find(table, ip, family);
-    if (entry == NULL)
-        entry = add(self, table, ip, family);
+    struct neigh_entry *entry = add(self, table, ip, family);
     entry->used_ns = now_ns;
     if (entry->state != NEIGH_KNOWN)
         return -EAGAIN;
@@ -349,9 +349,7 @@ static void want_gateway(const struct neigh_self *self, struct neigh_table *tabl
 {
     if (gateway->family == 0 || own->family != gateway->family)
         return;
-    struct neigh_entry *entry = find(table, gateway->ip, gateway->family);
-    if (entry == NULL)
-        entry = add(self, table, gateway->ip, gateway->family);
+    struct neigh_entry *entry = add(self, table, gateway->ip, gateway->family);
     entry->used_ns = now_ns;
 }
 

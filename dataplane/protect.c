@@ -1,187 +1,21 @@
-// SRTP and SRTCP as RFC 3711 and RFC 7714 write them: key derivation, index estimation, packet
-// layout, replay. The ciphers are a backend's (protect_mb.c, protect_cryptodev.c).
+// SRTP and SRTCP as RFC 3711 and RFC 7714 write them: index estimation, packet layout, replay. Keys
+// are protect_keys.c's, the ciphers a backend's (protect_mb.c, protect_cryptodev.c).
 //
 // Runs on whatever thread owns the struct protect. Knows no clock, socket or DPDK.
 #include "protect.h"
+#include "bytes.h"
 #include "protect_audit.h"
-#include <openssl/evp.h>
+#include "protect_keys.h"
 #include <string.h>
 
 #define RTP_HEAD 12u
 #define RTCP_HEAD 8u
 #define RTCP_INDEX 4u
 #define RTCP_E_BIT 0x80000000u
-#define SESSION_KEYS_MAX 32u
-
-// key_derivation_rate 0 labels (RFC 3711 4.3.1); SRTCP's are RTP's plus LABEL_RTCP.
-enum { LABEL_CIPHER = 0, LABEL_AUTH = 1, LABEL_SALT = 2, LABEL_RTCP = 3 };
-
-static uint16_t get16(const uint8_t *p)
-{
-    return (uint16_t)(p[0] << 8 | p[1]);
-}
-
-static uint32_t get32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-static void put32(uint8_t *p, uint32_t value)
-{
-    p[0] = (uint8_t)(value >> 24);
-    p[1] = (uint8_t)(value >> 16);
-    p[2] = (uint8_t)(value >> 8);
-    p[3] = (uint8_t)value;
-}
 
 static bool is_gcm(unsigned profile)
 {
     return profile != PROFILE_AES128_CM_SHA1_80;
-}
-
-// What both directions of both protocols derive from one master key.
-struct session_keys {
-    uint8_t cipher[32], auth[20], salt[14];
-};
-
-// AES-CM PRF (RFC 3711 4.3.3, RFC 6188 for 256-bit keys): `len` bytes of keystream from
-// (label << 48 XOR master salt) << 16.
-static int derive_one(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, const uint8_t *key,
-                      const uint8_t salt[14], uint8_t label, uint8_t *out, unsigned len)
-{
-    static const uint8_t zero[SESSION_KEYS_MAX];
-    uint8_t iv[16] = {0};
-    memcpy(iv, salt, 14);
-    iv[7] ^= label;
-    int done = 0;
-    bool ok = EVP_EncryptInit_ex(ctx, cipher, NULL, key, iv) == 1 &&
-              EVP_EncryptUpdate(ctx, out, &done, zero, (int)len) == 1 && done == (int)len;
-    explicit_bzero(iv, sizeof(iv));
-    return ok ? 0 : -ENOMEM;
-}
-
-static int derive(struct session_keys *keys, unsigned profile, const uint8_t *master, uint8_t base)
-{
-    unsigned key_len = protect_master_key_len(profile), salt_len = protect_master_salt_len(profile);
-    if (!key_len)
-        return -EINVAL;
-    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-    if (!ctx)
-        return -ENOMEM;
-    const EVP_CIPHER *cipher = key_len == 32 ? EVP_aes_256_ctr() : EVP_aes_128_ctr();
-    uint8_t salt[14] = {0}; // GCM's 96 bits are padded on the right (RFC 7714 11)
-    memcpy(salt, master + key_len, salt_len);
-    int rc = derive_one(ctx, cipher, master, salt, base + LABEL_CIPHER, keys->cipher, key_len);
-    if (!rc)
-        rc = derive_one(ctx, cipher, master, salt, base + LABEL_AUTH, keys->auth,
-                        sizeof(keys->auth));
-    memset(keys->salt, 0, sizeof(keys->salt));
-    if (!rc)
-        rc = derive_one(ctx, cipher, master, salt, base + LABEL_SALT, keys->salt, salt_len);
-    explicit_bzero(salt, sizeof(salt));
-    EVP_CIPHER_CTX_free(ctx); // wipes its key schedule
-    return rc;
-}
-
-static int key_init(struct protect *p, struct protect_key *key, unsigned profile,
-                    const uint8_t *master)
-{
-    struct session_keys keys;
-    int rc = derive(&keys, profile, master, 0);
-    if (!rc) {
-        memset(key, 0, sizeof(*key));
-        memcpy(key->salt, keys.salt, sizeof(key->salt));
-        key->profile = (uint8_t)profile;
-        key->backend = p->ops->backend;
-        rc = p->ops->expand(p, key, keys.cipher, keys.auth);
-    }
-    explicit_bzero(&keys, sizeof(keys));
-    if (rc)
-        explicit_bzero(key, sizeof(*key));
-    return rc;
-}
-
-static int rtcp_key_init(struct protect_rtcp_key *key, unsigned profile, const uint8_t *master)
-{
-    struct session_keys keys;
-    int rc = derive(&keys, profile, master, LABEL_RTCP);
-    if (!rc) {
-        memset(key, 0, sizeof(*key));
-        memcpy(key->salt, keys.salt, sizeof(key->salt));
-        memcpy(key->cipher, keys.cipher, protect_master_key_len(profile));
-        memcpy(key->auth, keys.auth, sizeof(key->auth));
-        key->profile = (uint8_t)profile;
-    }
-    explicit_bzero(&keys, sizeof(keys));
-    return rc;
-}
-
-int protect_tx_init(struct protect *p, struct protect_tx *tx, unsigned profile,
-                    const uint8_t *master)
-{
-    return key_init(p, &tx->key, profile, master);
-}
-
-int protect_rx_init(struct protect *p, struct protect_rx *rx, unsigned profile,
-                    const uint8_t *master)
-{
-    return key_init(p, &rx->key, profile, master);
-}
-
-int protect_rtcp_tx_init(struct protect_rtcp_tx *tx, unsigned profile, const uint8_t *master)
-{
-    return rtcp_key_init(&tx->key, profile, master);
-}
-
-int protect_rtcp_rx_init(struct protect_rtcp_rx *rx, unsigned profile, const uint8_t *master)
-{
-    return rtcp_key_init(&rx->key, profile, master);
-}
-
-static int key_adopt(struct protect *p, struct protect_key *key)
-{
-    if (!protect_tag_len(key->profile))
-        return -EINVAL;
-    if (key->backend != p->ops->backend)
-        return -ENOTSUP;
-    return p->ops->adopt(p, key);
-}
-
-int protect_tx_adopt(struct protect *p, struct protect_tx *tx)
-{
-    return key_adopt(p, &tx->key);
-}
-
-int protect_rx_adopt(struct protect *p, struct protect_rx *rx)
-{
-    return key_adopt(p, &rx->key);
-}
-
-static void key_clear(struct protect *p, struct protect_key *key)
-{
-    if (key->profile && key->backend == p->ops->backend)
-        p->ops->release(p, key);
-    explicit_bzero(key, sizeof(*key));
-}
-
-void protect_tx_clear(struct protect *p, struct protect_tx *tx)
-{
-    key_clear(p, &tx->key);
-}
-
-void protect_rx_clear(struct protect *p, struct protect_rx *rx)
-{
-    key_clear(p, &rx->key);
-}
-
-void protect_rtcp_tx_clear(struct protect_rtcp_tx *tx)
-{
-    explicit_bzero(tx, sizeof(*tx));
-}
-
-void protect_rtcp_rx_clear(struct protect_rtcp_rx *rx)
-{
-    explicit_bzero(rx, sizeof(*rx));
 }
 
 void protect_free(struct protect *p)
@@ -209,7 +43,7 @@ static size_t rtp_header_len(const uint8_t *packet, size_t size)
     if (packet[0] & 0x10) {
         if (size < len + 4)
             return 0;
-        len += 4 + 4u * get16(packet + len + 2);
+        len += 4 + 4u * load_be16(packet + len + 2);
     }
     return len <= size ? len : 0;
 }
@@ -265,7 +99,7 @@ static int open_cm(struct protect *p, const struct opening *o)
     memcpy(sent, o->in + sealed, sizeof(sent));
     if (o->out != o->in)
         memcpy(o->out, o->in, sealed);
-    put32(o->out + sealed, (uint32_t)(o->index >> 16));
+    store_be32(o->out + sealed, (uint32_t)(o->index >> 16));
     int rc = p->ops->hmac(p, o->key, o->out, sealed + 4, tag);
     memcpy(o->out + sealed, sent, sizeof(sent));
     if (!rc && !protect_same_tag(tag, sent, sizeof(tag)))
@@ -281,11 +115,11 @@ int protect_open(struct protect *p, const struct protect_rx *rx, struct protect_
 {
     unsigned tag_len = protect_tag_len(rx->key.profile);
     size_t head = tag_len ? rtp_header_len(in, size) : 0;
-    if (!head || size - head < tag_len || get32(in + 8) != source->ssrc)
+    if (!head || size - head < tag_len || load_be32(in + 8) != source->ssrc)
         return -EINVAL;
     struct opening o = {.key = &rx->key,
                         .ssrc = source->ssrc,
-                        .index = estimate_index(&source->replay, get16(in + 2)),
+                        .index = estimate_index(&source->replay, load_be16(in + 2)),
                         .in = in,
                         .out = out,
                         .head = head,
@@ -303,7 +137,7 @@ int protect_open(struct protect *p, const struct protect_rx *rx, struct protect_
     return 0;
 }
 
-// Expands SRTCP's compact key into `key`, which the caller gives back with key_clear.
+// Expands SRTCP's compact key into `key`, which the caller gives back with protect_key_clear.
 static int rtcp_expand(struct protect *p, struct protect_key *key,
                        const struct protect_rtcp_key *compact)
 {
@@ -320,10 +154,10 @@ static int rtcp_seal_gcm(struct protect *p, const struct protect_key *key, uint8
                          size_t size, uint32_t index)
 {
     uint8_t iv[12], aad[RTCP_HEAD + RTCP_INDEX];
-    protect_gcm_iv(iv, key->salt, get32(packet + 4), index);
+    protect_gcm_iv(iv, key->salt, load_be32(packet + 4), index);
     memcpy(aad, packet, RTCP_HEAD);
-    put32(aad + RTCP_HEAD, RTCP_E_BIT | index);
-    put32(packet + size + 16, RTCP_E_BIT | index);
+    store_be32(aad + RTCP_HEAD, RTCP_E_BIT | index);
+    store_be32(packet + size + 16, RTCP_E_BIT | index);
     uint8_t *body = packet + RTCP_HEAD;
     return p->ops->gcm(p, key, true, iv, aad, sizeof(aad), body, body, size - RTCP_HEAD,
                        packet + size);
@@ -333,10 +167,10 @@ static int rtcp_seal_cm(struct protect *p, const struct protect_key *key, uint8_
                         size_t size, uint32_t index)
 {
     uint8_t iv[16];
-    protect_cm_iv(iv, key->salt, get32(packet + 4), index);
+    protect_cm_iv(iv, key->salt, load_be32(packet + 4), index);
     uint8_t *body = packet + RTCP_HEAD;
     int rc = p->ops->ctr(p, key, iv, body, body, size - RTCP_HEAD);
-    put32(packet + size, RTCP_E_BIT | index);
+    store_be32(packet + size, RTCP_E_BIT | index);
     return rc ? rc : p->ops->hmac(p, key, packet, size + RTCP_INDEX, packet + size + RTCP_INDEX);
 }
 
@@ -353,12 +187,12 @@ int protect_rtcp_seal(struct protect *p, const struct protect_rtcp_tx *tx, uint8
         return rc;
     rc = is_gcm(key.profile) ? rtcp_seal_gcm(p, &key, packet, size, index)
                              : rtcp_seal_cm(p, &key, packet, size, index);
-    key_clear(p, &key);
+    protect_key_clear(p, &key);
     if (rc)
         return rc;
     *out_size = size + RTCP_INDEX + tag_len;
 #ifdef PROTECT_AUDIT
-    protect_audit_rtcp(tx, get32(packet + 4), index, packet, *out_size);
+    protect_audit_rtcp(tx, load_be32(packet + 4), index, packet, *out_size);
 #endif
     return 0;
 }
@@ -375,13 +209,13 @@ static int rtcp_open_gcm(struct protect *p, const struct opening *o, uint32_t tr
         memcpy(o->out, o->in, sealed);
     uint8_t aad[RTCP_HEAD + RTCP_INDEX];
     memcpy(aad, o->in, RTCP_HEAD);
-    put32(aad + RTCP_HEAD, trailer);
+    store_be32(aad + RTCP_HEAD, trailer);
     uint8_t *body = o->out + RTCP_HEAD;
     int rc;
     if (encrypted) {
         rc = p->ops->gcm(p, o->key, false, iv, aad, sizeof(aad), body, body, o->body, tag);
     } else {
-        put32(o->out + sealed, trailer); // behind the packet, where the tag stood
+        store_be32(o->out + sealed, trailer); // behind the packet, where the tag stood
         rc = p->ops->gcm(p, o->key, false, iv, o->out, sealed + RTCP_INDEX, NULL, NULL, 0, tag);
     }
     if (rc)
@@ -414,10 +248,10 @@ int protect_rtcp_open(struct protect *p, const struct protect_rtcp_rx *rx,
     p = p->brief ? p->brief : p;
     unsigned tag_len = protect_tag_len(rx->key.profile);
     if (!tag_len || size < RTCP_HEAD + RTCP_INDEX + tag_len || in[0] >> 6 != 2 ||
-        get32(in + 4) != source->ssrc)
+        load_be32(in + 4) != source->ssrc)
         return -EINVAL;
     bool gcm = is_gcm(rx->key.profile);
-    uint32_t trailer = get32(in + size - RTCP_INDEX - (gcm ? 0 : tag_len));
+    uint32_t trailer = load_be32(in + size - RTCP_INDEX - (gcm ? 0 : tag_len));
     struct protect_key key;
     struct opening o = {.key = &key,
                         .ssrc = source->ssrc,
@@ -432,7 +266,7 @@ int protect_rtcp_open(struct protect *p, const struct protect_rtcp_rx *rx,
     if (rc)
         return rc;
     rc = gcm ? rtcp_open_gcm(p, &o, trailer) : rtcp_open_cm(p, &o, trailer);
-    key_clear(p, &key);
+    protect_key_clear(p, &key);
     if (rc)
         return rc;
     replay_short_commit(&source->replay, o.index);

@@ -2,7 +2,7 @@
 // by the track's own index, so that several sources of one stream are as good as the best of them
 // (as SMPTE ST 2022-7 does). One trunk per pair of workers; AEAD_AES_128_GCM, RFC 7714.
 //
-// A trunk packet is SRTP of payload type TRUNK_PT whose payload is one record of trunk.c.
+// A trunk packet is SRTP of payload type TRUNK_PT whose payload is one record of trunk_record.h.
 // Limits: a packet that does not fit the MTU with its trunk head is dropped by name.
 #ifndef HITLESS_TRUNK_H
 #define HITLESS_TRUNK_H

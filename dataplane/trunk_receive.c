@@ -1,0 +1,217 @@
+// What comes in on trunks; declared in trunk.h.
+#include "failover.h"
+#include "ingest.h"
+#include "trunk.h"
+#include "trunk_record.h"
+
+static struct stream *find_stream(const struct worker *worker, uint64_t trunk_id)
+{
+    const struct tables *tables = &worker->tables;
+    uint32_t seen = 0;
+    for (uint32_t i = 0; i < tables->max_streams && seen < tables->stream_count; i++) {
+        if (!tables->streams[i])
+            continue;
+        seen++;
+        if (trunk_id && tables->streams[i]->trunk_id == trunk_id)
+            return tables->streams[i];
+    }
+    return NULL;
+}
+
+// What the partner has received need not be asked of the publisher, should we become its node.
+static void follow_source(struct worker *worker, const struct stream *stream, struct track *track,
+                          uint64_t index)
+{
+    struct layer *layer = &track->layers[track->layer];
+    uint64_t srtp = (index - layer->delta) & INDEX_MASK;
+    if (failover_active(worker, stream->group) || !layer->mapped || srtp >= INDEX_MASK / 2 ||
+        srtp <= replay_top(&layer->media.replay))
+        return;
+    replay_commit(&layer->media.replay, srtp);
+    gaps_start(&track->gaps[track->layer], srtp);
+}
+
+// An opened packet from a partner, as if it had been opened here.
+static struct rte_mbuf *take_media(struct worker *worker, struct stream *stream,
+                                   const struct record *record, struct rte_mbuf *m, size_t size)
+{
+    struct rtp_view view;
+    size_t rtp = (size_t)record->header + record->payload;
+    if (size != MEDIA_HEAD + rtp || record->header < RTP_HEADER || record->media.index >> 48 ||
+        rtp_parse((const uint8_t *)record + MEDIA_HEAD, rtp, &view) ||
+        view.header != record->header) {
+        worker_drop(worker, DROP_trunk_malformed);
+        return NULL;
+    }
+    struct media_meta meta = {.index = record->media.index,
+                              .arrival_ns = worker->now_ns,
+                              .stream = stream->id,
+                              .timestamp = record->media.timestamp,
+                              .header = record->header,
+                              .payload = record->payload,
+                              .track = record->track,
+                              .marker = record->flags & MEDIA_MARKER,
+                              .padding = record->flags & MEDIA_PADDING,
+                              .keyframe = record->flags & MEDIA_KEYFRAME};
+    struct track *track = &stream->track[record->track];
+    if (ingest_same_space(track, meta.index))
+        gaps_received(&track->gaps[GAPS_TRUNK], meta.index, worker->now_ns);
+    else
+        gaps_start(&track->gaps[GAPS_TRUNK], meta.index);
+    follow_source(worker, stream, track, meta.index);
+    rte_pktmbuf_adj(m, RTP_HEADER + MEDIA_HEAD);
+    *media_meta(m) = meta;
+    rte_mbuf_refcnt_update(m, 1); // of the two, one is the fan-out's; the caller frees the other
+    if (!ingest_shared(worker, m))
+        return NULL;
+    if (meta.keyframe) {
+        track->key_wanted = false;
+        stream->keyframes++;
+        stream->keyframe_ns = worker->now_ns;
+    }
+    stream->packets++;
+    stream->bytes += rtp;
+    stream->rate_bytes += rtp;
+    ingest_set_state(worker, stream, STREAM_LIVE);
+    return m;
+}
+
+// Where the publisher stands, so that we can go on with its packets from the next one.
+static void take_source(struct worker *worker, struct stream *stream, const struct record *record,
+                        size_t size)
+{
+    struct track *track = &stream->track[record->track];
+    if (size != SOURCE_HEAD || record->flags >= track->config.layers || record->source.top >> 48 ||
+        record->source.rtx_top >> 48) {
+        worker_drop(worker, DROP_trunk_malformed);
+        return;
+    }
+    // What we receive ourselves is nearer to the truth.
+    if (failover_active(worker, stream->group))
+        return;
+    struct layer *layer = &track->layers[record->flags];
+    if (layer->media.ssrc != record->source.ssrc || layer->rtx.ssrc != record->source.rtx_ssrc) {
+        layer->media = (struct protect_source){.ssrc = record->source.ssrc};
+        layer->rtx = (struct protect_source){.ssrc = record->source.rtx_ssrc};
+    }
+    if (record->source.top > replay_top(&layer->media.replay))
+        replay_commit(&layer->media.replay, record->source.top);
+    if (record->source.rtx_top > replay_top(&layer->rtx.replay))
+        replay_commit(&layer->rtx.replay, record->source.rtx_top);
+    if (track->gaps[record->flags].highest < replay_top(&layer->media.replay))
+        gaps_start(&track->gaps[record->flags], replay_top(&layer->media.replay));
+    layer->delta = record->source.delta;
+    layer->timestamp_delta = record->source.timestamp_delta;
+    layer->mapped = true;
+    track->layer = track->next_layer = record->flags;
+    if (record->source.clock_ntp)
+        track->clock = (struct track_clock){.ntp = record->source.clock_ntp,
+                                            .at_ns = worker->now_ns - record->source.clock_age_ns,
+                                            .timestamp = record->source.clock_timestamp};
+}
+
+static void take_nack(struct worker *worker, uint8_t peer, const struct stream *stream,
+                      const struct record *record, size_t size)
+{
+    if (record->count > NACK_MAX || size != HEAD + record->count * sizeof(uint64_t)) {
+        worker_drop(worker, DROP_trunk_malformed);
+        return;
+    }
+    for (uint8_t i = 0; i < record->count; i++) {
+        struct rte_mbuf *m = cache_get(&stream->track[record->track].ring, record->nack[i]);
+        if (m)
+            trunk_send_media(worker, peer, stream, m);
+        else
+            worker_drop(worker, DROP_nack_missing);
+    }
+}
+
+static struct rte_mbuf *take_record(struct worker *worker, uint8_t peer, struct rte_mbuf *m)
+{
+    const struct record *record =
+        (const struct record *)(rte_pktmbuf_mtod(m, const uint8_t *) + RTP_HEADER);
+    size_t size = rte_pktmbuf_data_len(m) - RTP_HEADER;
+    struct stream *stream = size >= HEAD ? find_stream(worker, record->trunk_id) : NULL;
+    if (!stream || record->track >= stream->tracks) {
+        worker_drop(worker, DROP_trunk_malformed);
+        return NULL;
+    }
+    switch (record->type) {
+    case RECORD_MEDIA:
+        return take_media(worker, stream, record, m, size);
+    case RECORD_SOURCE:
+        take_source(worker, stream, record, size);
+        break;
+    case RECORD_NACK:
+        take_nack(worker, peer, stream, record, size);
+        break;
+    case RECORD_KEY:
+        stream->track[record->track].key_wanted = true;
+        break;
+    default:
+        worker_drop(worker, DROP_trunk_malformed);
+    }
+    return NULL;
+}
+
+static struct peer *find_peer(struct worker *worker, const struct abi_addr *src, uint8_t *number)
+{
+    for (*number = 0; *number < MSG_PEERS; (*number)++) {
+        struct peer *peer = &worker->peers[*number];
+        const struct abi_addr *remote = src->family == 4 ? &peer->remote4 : &peer->remote6;
+        if (peer->present && remote->family == src->family &&
+            memcmp(remote->ip, src->ip, sizeof(src->ip)) == 0 && src->port >= remote->port &&
+            src->port < remote->port + peer->workers)
+            return peer;
+    }
+    return NULL;
+}
+
+// Opens at the index that the packet names. `source` moves only if it is authentic.
+static int open_trunk(struct worker *worker, const struct peer *peer, struct protect_source *source,
+                      const struct rtp_view *view, uint8_t *out, size_t *size)
+{
+    uint64_t named = (uint64_t)view->timestamp << 16 | view->seq, index;
+    struct protect_source trial = *source;
+    trial.ssrc = view->ssrc;
+    if (named >= 0x8000 && named - 0x8000 > replay_top(&trial.replay))
+        replay_commit(&trial.replay, named - 1); // so that its index is estimated right
+    int rc = protect_open(worker->protect, &peer->rx, &trial, view->packet, view->length, out, size,
+                          &index);
+    if (rc == 0)
+        *source = trial;
+    return rc;
+}
+
+bool trunk_input(struct worker *worker, const uint8_t *payload, const struct parsed *parsed,
+                 struct rte_mbuf **media)
+{
+    uint8_t number;
+    struct rtp_view view;
+    *media = NULL;
+    struct peer *peer = find_peer(worker, &parsed->src, &number);
+    if (!peer)
+        return false;
+    if (rtp_parse_header(payload, parsed->length, &view) || view.header != RTP_HEADER ||
+        view.pt != TRUNK_PT || (view.ssrc & ~0xfu) != TRUNK_SSRC) {
+        worker_drop(worker, DROP_trunk_malformed);
+        return true;
+    }
+    struct rte_mbuf *m = rte_pktmbuf_alloc(worker->pools.cache);
+    size_t size;
+    int rc = m && rte_pktmbuf_tailroom(m) >= parsed->length
+                 ? open_trunk(worker, peer, &peer->sources[view.ssrc & 0xf], &view,
+                              rte_pktmbuf_mtod(m, uint8_t *), &size)
+                 : -ENOMEM;
+    if (rc) {
+        worker_drop(worker, rc == -ENOMEM     ? DROP_no_mbuf
+                            : rc == -EALREADY ? DROP_trunk_replay
+                                              : DROP_trunk_auth);
+        rte_pktmbuf_free(m);
+        return true;
+    }
+    rte_pktmbuf_append(m, (uint16_t)size);
+    *media = take_record(worker, number, m);
+    rte_pktmbuf_free(m);
+    return true;
+}
