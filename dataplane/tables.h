@@ -122,6 +122,7 @@ struct session {
     uint8_t asked;      // of paths[], where our last binding request went
     bool asked_again;   // it was a repetition
     bool dtls_sent;     // to the path in use, which DTLS will prove
+    uint64_t dtls_ns;   // until when its DTLS has used up its share, see worker.c
     uint64_t asked_ns;  // when that request first went out; 0: it is answered, or there is none
     uint64_t asking_ns; // when we last sent one
     struct session_track feedback[MSG_MAX_TRACKS];

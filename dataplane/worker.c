@@ -13,7 +13,9 @@
 #include <rte_ethdev.h>
 #include <time.h>
 
-#define CONTROL_BUDGET 32 // channel messages per turn
+#define CONTROL_BUDGET 32               // channel messages per turn
+#define DTLS_BURST 64                   // datagrams of one session that are passed up at once,
+#define DTLS_EACH_NS UINT64_C(50000000) // and then one in so many nanoseconds
 
 uint64_t worker_clock(void)
 {
@@ -45,11 +47,26 @@ static unsigned collect(struct worker *worker, struct rte_ring *mailbox, struct 
     return n;
 }
 
+// A handshake takes some tens of datagrams, repetitions and all. What is beyond that would fill the
+// channel for everybody: as a bucket, DTLS_BURST deep, of which one comes back every DTLS_EACH_NS.
+static bool take_dtls_share(struct session *session, uint64_t now_ns)
+{
+    uint64_t used = session->dtls_ns > now_ns ? session->dtls_ns : now_ns;
+    if (used - now_ns > (DTLS_BURST - 1) * DTLS_EACH_NS)
+        return false;
+    session->dtls_ns = used + DTLS_EACH_NS;
+    return true;
+}
+
 static void pass_dtls(struct worker *worker, const uint8_t *payload, const struct parsed *parsed)
 {
     struct session *session = tables_by_remote(&worker->tables, &parsed->src);
     if (!session || parsed->length > MSG_DATAGRAM_MAX) {
         worker_drop(worker, session ? DROP_dtls_oversize : DROP_dtls_no_path);
+        return;
+    }
+    if (!take_dtls_share(session, worker->now_ns)) {
+        worker_drop(worker, DROP_dtls_budget);
         return;
     }
     struct msg_dtls message;

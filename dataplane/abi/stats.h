@@ -22,6 +22,7 @@
     X(stun_ignored, "STUN message that neither asks for a binding nor answers us")                                  \
     X(dtls_no_path, "DTLS from an address that passed no check")                                   \
     X(dtls_oversize, "DTLS datagram larger than the channel takes")                                \
+    X(dtls_budget, "DTLS over the session's budget")                                               \
     X(dtls_channel_full, "DTLS that found the channel full")                                       \
     X(rtp_no_path, "RTP or RTCP from an address that passed no check")                             \
     X(rtp_malformed, "RTP or RTCP packet that breaks RFC 3550's format")                           \

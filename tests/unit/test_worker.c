@@ -428,6 +428,40 @@ static void test_dtls_goes_up_and_down(void **state)
     leave(&client);
 }
 
+// Who floods the channel with DTLS is cut off; others are not.
+static void test_a_flood_of_dtls_is_bounded(void **state)
+{
+    struct client flooder, other;
+    struct msg_dtls dtls;
+    unsigned passed = 0;
+    uint16_t port = (uint16_t)(world.config.media4.port + 1);
+    join(&flooder, ROLE_PLAY, 1, 5, PROFILE_AEAD_AES_128_GCM, true);
+    join(&other, ROLE_PLAY, 1, 6, PROFILE_AEAD_AES_128_GCM, true);
+    uint64_t before = drops(DROP_dtls_budget);
+    for (unsigned i = 0; i < 200; i++) {
+        inject(1, &flooder.addr, port, "\x16\xfe\xfdhello", 8);
+        world_turn(&world);
+        passed += world_heard(&world, 1, MSG_DTLS_RECEIVED, NULL, 0);
+    }
+    assert_int_equal(passed, 64);
+    assert_int_equal(drops(DROP_dtls_budget), before + 136);
+    inject(1, &other.addr, port, "\x16\xfe\xfdhello", 8);
+    world_turn(&world);
+    assert_true(world_heard(&world, 1, MSG_DTLS_RECEIVED, &dtls, sizeof(dtls)));
+    assert_true(dtls.head.id == other.id);
+    // Twenty a second come back.
+    world_pass(&world, 1001);
+    for (passed = 0; passed < 100; passed++) {
+        inject(1, &flooder.addr, port, "\x16\xfe\xfdhello", 8);
+        world_turn(&world);
+        if (!world_heard(&world, 1, MSG_DTLS_RECEIVED, NULL, 0))
+            break;
+    }
+    assert_in_range(passed, 20, 21);
+    leave(&flooder);
+    leave(&other);
+}
+
 // The dataplane dies and comes back: same keys, same numbers, nothing renegotiated.
 static void test_a_successor_goes_on(void **state)
 {
@@ -632,6 +666,7 @@ int main(void)
         cmocka_unit_test(test_bad_media_is_dropped_by_name),
         cmocka_unit_test(test_used_keys_are_refused),
         cmocka_unit_test(test_dtls_goes_up_and_down),
+        cmocka_unit_test(test_a_flood_of_dtls_is_bounded),
         cmocka_unit_test(test_a_successor_goes_on),
         cmocka_unit_test(test_a_stalled_worker_is_replaced),
         cmocka_unit_test(test_silence_ends_a_session),
