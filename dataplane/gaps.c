@@ -62,7 +62,10 @@ uint32_t gaps_due(struct gaps *gaps, uint64_t now_ns, uint64_t rtt_ns, uint16_t 
         }
         if (gap->due_ns <= now_ns && due < max) {
             seqs[due++] = (uint16_t)gap->index;
-            gap->due_ns = now_ns + retry;
+            gap->wait_ns += gap->wait_ns / 4;
+            if (gap->wait_ns < retry)
+                gap->wait_ns = retry;
+            gap->due_ns = now_ns + gap->wait_ns;
             gap->tries++;
         }
         gaps->list[kept++] = *gap;

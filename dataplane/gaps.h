@@ -7,14 +7,17 @@
 
 #define GAPS_MAX 256           // missing packets remembered; beyond that a key frame is cheaper
 #define GAPS_FIRST_NS 10000000 // wait for reordering before the first request
-#define GAPS_RETRY_NS 25000000 // and between requests, or the round-trip time if that is longer
-#define GAPS_TRIES 10          // what libwebrtc does
+#define GAPS_RETRY_NS                                                                              \
+    25000000          // to the second request, or the round-trip time if that is longer;
+                      // each further wait is a quarter longer than the one before
+#define GAPS_TRIES 10 // what libwebrtc does
 #define GAPS_GIVE_UP_NS 1000000000
 
 struct gap {
     uint64_t index;
     uint64_t since_ns;
     uint64_t due_ns;
+    uint64_t wait_ns; // after the last request
     uint32_t tries;
 };
 

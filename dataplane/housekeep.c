@@ -3,6 +3,7 @@
 #include "housekeep.h"
 #include "failover.h"
 #include "feedback.h"
+#include "ice.h"
 #include "telemetry.h"
 #include "trunk.h"
 #include "upstream.h"
@@ -27,6 +28,8 @@ static void sweep_session(struct worker *worker, struct session *session)
         feedback_report(worker, session);
         tables_want_keyframes(&worker->tables, session);
     }
+    if (session->state == SESSION_KEYED && session->role == ROLE_PUBLISH)
+        ice_measure(worker, session);
     uint64_t limit = (uint64_t)worker->dp->config->session_timeout_ms * 1000000;
     uint64_t since = atomic_load_explicit(&worker->dp->active_since[group], memory_order_relaxed);
     if (since < session->heard_ns)

@@ -4,6 +4,7 @@
 #define ASK_PACE_NS UINT64_C(100000000)  // between two requests of ours to one session
 #define ASK_LIFE_NS UINT64_C(2000000000) // a repetition keeps its transaction id for that long
 #define PROOF_NS UINT64_C(30000000000)   // consent lasts so long, RFC 7675 5.1
+#define MEASURE_NS UINT64_C(5000000000)  // between two looks at a publisher's round trip
 
 // The way back is the way it came: no neighbour table to consult or to poison, since the address
 // is taken only from an authenticated check.
@@ -126,6 +127,24 @@ static void use_path(struct worker *worker, struct session *session, uint8_t pat
     tell_path(worker, session, parsed);
 }
 
+void ice_measure(struct worker *worker, struct session *session)
+{
+    const struct sender *sender = tables_sender(&worker->tables, session);
+    bool due = !session->asking_ns || worker->now_ns - session->asking_ns >= MEASURE_NS;
+    if (due && sender->proven && session->wanted == PATH_NONE)
+        ice_ask(worker, session, session->path, &sender->frame);
+}
+
+// Smoothed as RFC 6298 has it. What was asked twice may be the answer to either (Karn).
+static void note_round_trip(const struct worker *worker, struct session *session)
+{
+    uint64_t rtt_us = (worker->now_ns - session->asked_ns) / 1000;
+    if (session->role != ROLE_PUBLISH || session->asked != session->path || session->asked_again)
+        return;
+    session->rtt_us =
+        (uint32_t)(session->rtt_us ? (session->rtt_us * UINT64_C(7) + rtt_us) / 8 : rtt_us + 1);
+}
+
 void ice_keyed(struct worker *worker, struct session *session)
 {
     // Nobody makes keys who has not had what we sent; and since we began to send, media's way has
@@ -134,6 +153,8 @@ void ice_keyed(struct worker *worker, struct session *session)
         return;
     tables_prove_path(&worker->tables, session, session->path, worker->now_ns);
     tables_sender(&worker->tables, session)->proven = true;
+    if (session->role == ROLE_PUBLISH)
+        ice_measure(worker, session);
 }
 
 // The session that the check authenticates for, or NULL (counted).
@@ -239,6 +260,7 @@ static void take_answer(struct worker *worker, const struct stun_msg *msg, const
         return;
     struct sender *sender = tables_sender(&worker->tables, session);
     uint8_t path = session->asked;
+    note_round_trip(worker, session);
     session->asked_ns = 0;
     session->heard_ns = worker->now_ns;
     tables_prove_path(&worker->tables, session, path, worker->now_ns);

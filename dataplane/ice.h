@@ -19,6 +19,10 @@ void ice_input(struct worker *worker, const uint8_t *frame, const struct parsed 
 void ice_ask(struct worker *worker, struct session *session, uint8_t path,
              const struct frame_template *to);
 
+// Asks a publisher again whose round trip was last looked at five seconds ago: nothing that we send
+// it is answered otherwise, and how often a lost packet is asked for depends on it.
+void ice_measure(struct worker *worker, struct session *session);
+
 // The session has got its keys, by a DTLS handshake unless the partner sent them.
 void ice_keyed(struct worker *worker, struct session *session);
 

@@ -26,10 +26,14 @@ static void test_asks_after_reordering_time_and_backs_off(void **state)
     assert_int_equal(gaps_received(&gaps, 65535, 31 * MS), GAPS_OLD);
     assert_int_equal(gaps_due(&gaps, 37 * MS, 0, seqs, 8, &lost), 1);
     assert_int_equal(seqs[0], 0);
-    // With a longer round trip the next request waits for it.
-    assert_int_equal(gaps_due(&gaps, 62 * MS, 200 * MS, seqs, 8, &lost), 1);
-    assert_int_equal(gaps_due(&gaps, 200 * MS, 200 * MS, seqs, 8, &lost), 0);
-    assert_int_equal(gaps_due(&gaps, 262 * MS, 200 * MS, seqs, 8, &lost), 1);
+    // Each wait is longer than the one before. With a longer round trip the next request waits for
+    // that.
+    assert_int_equal(gaps_due(&gaps, 67 * MS, 0, seqs, 8, &lost), 0);
+    assert_int_equal(gaps_due(&gaps, 69 * MS, 200 * MS, seqs, 8, &lost), 1);
+    assert_int_equal(gaps_due(&gaps, 260 * MS, 200 * MS, seqs, 8, &lost), 0);
+    assert_int_equal(gaps_due(&gaps, 269 * MS, 200 * MS, seqs, 8, &lost), 1);
+    assert_int_equal(gaps_due(&gaps, 510 * MS, 200 * MS, seqs, 8, &lost), 0);
+    assert_int_equal(gaps_due(&gaps, 520 * MS, 200 * MS, seqs, 8, &lost), 1);
     assert_int_equal(lost, 0);
     // After a second it is given up.
     assert_int_equal(gaps_due(&gaps, 1500 * MS, 200 * MS, seqs, 8, &lost), 0);

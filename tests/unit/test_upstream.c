@@ -150,16 +150,45 @@ static void test_asking_is_bounded(void **state)
     assert_int_equal(stream->track[0].layers[0].lost, 1);
 }
 
-// With a long way to the publisher the second request waits for the first one's answer.
+// With a long way to the publisher the second request waits for the first one's answer. How long it
+// is the publisher's answer to our binding requests tells: one as soon as it has keys, then one in
+// five seconds.
 static void test_the_round_trip_counts(void **state)
 {
     struct asked asked;
-    struct stream *stream = tables_stream(&world.workers[0].tables, STREAM_ID);
-    world.workers[0].tables.sessions[stream->publisher].rtt_us = 120000;
+    struct client far = {0};
+    struct stun_msg request;
+    struct abi_addr at;
+    assert_true(world_leave(&world, &publisher));
+    world_connect(&world, &far, ROLE_PUBLISH, STREAM_ID, 0, 3, true);
+    world_key(&world, &far, PROFILE_AEAD_AES_128_GCM);
+    publisher = far;
+    const struct session *session = tables_session(&world.workers[0].tables, publisher.id);
+    assert_int_equal(session->rtt_us, 0);
+    assert_true(world_asked(&world, &publisher, &request, &at));
+    assert_memory_equal(&at, &publisher.addr, sizeof(at));
+    uint8_t id[STUN_ID_LEN];
+    memcpy(id, request.id, sizeof(id));
+    world_pass(&world, 120);
+    world_answer(&world, &publisher, &publisher.addr, id, WORLD_PWD);
+    assert_in_range(session->rtt_us, 119000, 121000);
+    take();
     publish(100, true);
     publish(102, false);
     assert_in_range(until_asked(&asked, 100), 10, 20);
     assert_in_range(until_asked(&asked, 300), 115, 135);
+    assert_in_range(until_asked(&asked, 300), 140, 170);
+    // It has become nearer.
+    unsigned wait = 0;
+    do {
+        world.out_count = 0;
+        world_pass(&world, 1);
+    } while (!world_asked(&world, &publisher, &request, &at) && ++wait < 7000);
+    assert_in_range(wait, 4000, 6000);
+    memcpy(id, request.id, sizeof(id));
+    world_pass(&world, 40);
+    world_answer(&world, &publisher, &publisher.addr, id, WORLD_PWD);
+    assert_in_range(session->rtt_us, 109000, 111000);
 }
 
 // However many want a key frame, and however often: one request in 300 ms.
