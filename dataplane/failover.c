@@ -23,15 +23,28 @@ static uint64_t mac_word(const uint8_t mac[6])
     return word;
 }
 
+// A full channel takes it later: failover_judge sees to that.
 static void tell_peer(struct worker *worker, uint8_t number, uint64_t detect_ns)
 {
-    const struct watch *watch = &worker->watches[number];
+    struct watch *watch = &worker->watches[number];
     struct msg_peer_state message = {
         .head = {.type = MSG_PEER_STATE, .length = sizeof(message), .id = number + 1u},
         .state = watch->bfd.state,
         .diag = watch->bfd.diag,
         .detect_ns = detect_ns};
-    worker_tell(worker, &message);
+    watch->detect_ns = detect_ns;
+    watch->owed = worker_tell(worker, &message) != 0;
+}
+
+static void tell_group(struct worker *worker, uint8_t number)
+{
+    struct group *group = &worker->groups[number];
+    struct msg_group_state message = {
+        .head = {.type = MSG_GROUP_STATE, .length = sizeof(message), .id = number},
+        .term = atomic_load_explicit(&worker->dp->term[number], memory_order_relaxed),
+        .role = GROUP_ACTIVE,
+        .switch_ns = group->switch_ns};
+    group->owed = worker_tell(worker, &message) != 0;
 }
 
 static void set_active(struct dataplane *dp, uint8_t group, uint32_t term, bool active,
@@ -81,6 +94,7 @@ void failover_group(struct worker *worker, const struct msg_group *message)
         return;
     bool active = message->role == GROUP_ACTIVE;
     group->config = *message;
+    group->owed = false; // it knows more than we had to tell
     set_addresses(dp, group, active);
     set_active(dp, number, message->term, active, worker->now_ns);
 }
@@ -100,12 +114,8 @@ static void take_over(struct worker *worker, uint8_t peer)
         set_active(dp, g, term, true, worker->now_ns);
         set_addresses(dp, group, true);
         uint64_t cycles = rte_rdtsc_precise() - start;
-        struct msg_group_state message = {
-            .head = {.type = MSG_GROUP_STATE, .length = sizeof(message), .id = g},
-            .term = term,
-            .role = GROUP_ACTIVE,
-            .switch_ns = cycles * 1000000000 / rte_get_tsc_hz()};
-        worker_tell(worker, &message);
+        group->switch_ns = cycles * 1000000000 / rte_get_tsc_hz();
+        tell_group(worker, g);
     }
 }
 
@@ -277,6 +287,17 @@ static void judge(struct worker *worker, uint8_t number)
     tell_peer(worker, number, down ? worker->now_ns - heard : 0);
 }
 
+// What found the channel full, as it is now.
+static void tell_owed(struct worker *worker)
+{
+    for (uint8_t p = 0; p < MSG_PEERS; p++)
+        if (worker->watches[p].owed)
+            tell_peer(worker, p, worker->watches[p].detect_ns);
+    for (uint8_t g = 1; g < MSG_GROUPS; g++)
+        if (worker->groups[g].owed)
+            tell_group(worker, g);
+}
+
 void failover_judge(struct worker *worker, bool drained)
 {
     worker->undrained = drained ? 0 : worker->undrained + 1;
@@ -285,6 +306,7 @@ void failover_judge(struct worker *worker, bool drained)
     for (uint8_t p = 0; p < MSG_PEERS; p++)
         if (worker->watches[p].present)
             judge(worker, p);
+    tell_owed(worker);
 }
 
 // Makes the neighbourhood send to us what it sent to the partner.
@@ -353,7 +375,8 @@ void failover_tell_numbers(struct worker *worker, struct session *session)
         message.numbers.delta[t] = sub->delta;
         message.numbers.rtx_limit[t] = session->rtx_asked[t] & INDEX_MASK;
     }
-    if (worker_tell(worker, &message) == 0)
+    session->numbers_owed = worker_tell(worker, &message) != 0;
+    if (!session->numbers_owed)
         session->numbers_told = message.numbers.numbered;
 }
 
@@ -378,7 +401,7 @@ void failover_sweep(struct worker *worker, struct session *session)
     }
     for (int t = 0; t < session->tracks; t++)
         numbered |= (uint8_t)(sender->sub[t].numbered << t);
-    if (sender->group && numbered != session->numbers_told)
+    if (sender->group && (session->numbers_owed || numbered != session->numbers_told))
         failover_tell_numbers(worker, session);
 }
 

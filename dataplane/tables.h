@@ -117,6 +117,7 @@ struct session {
     struct protect_rtcp_source rtcp_source[SESSION_RTCP_SOURCES];
     uint64_t nacks, resent, plis;
     uint32_t rtt_us;
+    bool numbers_owed;  // what the partner is to be told found the channel full
     uint8_t fir_seq;    // last FIR command seen
     uint8_t wanted;     // of paths[], nominated but not proven; PATH_NONE: none
     uint8_t asked;      // of paths[], where our last binding request went

@@ -34,6 +34,8 @@ struct group {
     struct msg_group config;
     uint64_t announced_ns; // of an address that we took over
     uint8_t announcements;
+    bool owed;          // the control plane has not been told that we took over,
+    uint64_t switch_ns; // which took so long
 };
 
 // BFD and liveness of one partner. Worker 0 only.
@@ -41,7 +43,9 @@ struct watch {
     struct bfd bfd;
     bool present, multihop;
     enum bfd_state told;
-    uint64_t fell_ns; // when it ceased to be up, until it is known what that means; else 0
+    bool owed;          // the control plane has not been told,
+    uint64_t detect_ns; // nor how long the verdict took
+    uint64_t fell_ns;   // when it ceased to be up, until it is known what that means; else 0
 };
 
 // What others leave for a worker. Stays in place when its sessions move to another core.

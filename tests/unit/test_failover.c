@@ -512,6 +512,53 @@ static void test_a_partner_dies_while_it_looks_for_us(void **state)
     alive[0] = true;
 }
 
+static void fill_channel(uint8_t n)
+{
+    struct msg_session_closed filler = {
+        .head = {.type = MSG_SESSION_CLOSED, .length = sizeof(filler), .id = 1}};
+    world_heard(&node[n], 0, MSG_NONE, NULL, 0); // what was said before is read
+    while (channel_send(&node[n].dataplane, 1, &filler) == 0)
+        ;
+}
+
+// What finds the channel full is told when there is room: the state, not what led to it.
+static void test_a_full_channel_delays_but_loses_nothing(void **state)
+{
+    struct msg_group_state seized;
+    struct msg_peer_state peer;
+    struct msg_session_numbers numbers;
+    cut = false;
+    pass(4000);
+    set_group(0, 200, GROUP_ACTIVE, true);
+    set_group(1, 200, GROUP_STANDBY, false);
+    turn();
+    fill_channel(1);
+    alive[0] = false;
+    pass(100);
+    assert_true(failover_active(&node[1].workers[0], 1));
+    assert_false(world_heard(&node[1], 0, MSG_GROUP_STATE, NULL, 0)); // takes the fillers away
+    pass(1);
+    assert_true(world_heard(&node[1], 0, MSG_PEER_STATE, &peer, sizeof(peer)));
+    assert_int_equal(peer.state, BFD_DOWN);
+    assert_in_range(peer.detect_ns, 1 * MS, 100 * MS);
+    assert_true(world_heard(&node[1], 0, MSG_GROUP_STATE, &seized, sizeof(seized)));
+    assert_int_equal(seized.term, 201);
+    assert_int_equal(seized.role, GROUP_ACTIVE);
+    pass(100);
+    assert_false(world_heard(&node[1], 0, MSG_GROUP_STATE, NULL, 0)); // once
+
+    struct session *session = tables_session(&node[1].workers[0].tables, viewer.id);
+    fill_channel(1);
+    failover_tell_numbers(&node[1].workers[0], session);
+    assert_false(world_heard(&node[1], 0, MSG_SESSION_NUMBERS, NULL, 0));
+    pass(1100);
+    assert_true(world_heard(&node[1], 0, MSG_SESSION_NUMBERS, &numbers, sizeof(numbers)));
+    assert_true(numbers.head.id == viewer.id);
+    pass(1100);
+    assert_false(world_heard(&node[1], 0, MSG_SESSION_NUMBERS, NULL, 0));
+    alive[0] = true;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -520,6 +567,7 @@ int main(void)
         cmocka_unit_test(test_a_trunk_goes_on_after_a_long_cut),
         cmocka_unit_test(test_a_late_worker_hears_first),
         cmocka_unit_test(test_a_partner_dies_while_it_looks_for_us),
+        cmocka_unit_test(test_a_full_channel_delays_but_loses_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
