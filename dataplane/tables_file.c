@@ -159,10 +159,35 @@ static bool adopt_session(struct tables *tables, struct protect *protect, struct
     return true;
 }
 
-static bool adopt_stream(struct tables *tables, struct protect *protect, struct stream *stream)
+static void forget_session(struct tables *tables, struct session *session)
+{
+    explicit_bzero(tables_sender(tables, session), sizeof(struct sender));
+    explicit_bzero(session, sizeof(*session));
+}
+
+// Pointers are another process's: what is made of them anew may fail, and is then freed.
+static void forget_pointers(struct stream *stream)
 {
     stream->twcc = NULL;
+    for (int i = 0; i < MSG_MAX_TRACKS; i++) {
+        struct track *track = &stream->track[i];
+        track->ring = (struct cache){0};
+        track->gaps = NULL;
+        track->viewers = NULL;
+        track->viewer_count = track->viewer_room = 0;
+    }
+}
+
+static bool adopt_stream(struct tables *tables, struct protect *protect, struct stream *stream)
+{
+    forget_pointers(stream);
     stream->state = STREAM_IDLE; // the control plane is told anew
+    if (stream->keyed_by && protect_rx_adopt(protect, &stream->rx)) {
+        explicit_bzero(&stream->rx, sizeof(stream->rx)); // nothing of it is this process's
+        return false;
+    }
+    if (stream->keyed_by && tables_make_twcc(stream))
+        return false;
     for (int i = 0; i < stream->tracks; i++) {
         struct track *track = &stream->track[i];
         if (tables_make_track(tables, track))
@@ -173,8 +198,17 @@ static bool adopt_stream(struct tables *tables, struct protect *protect, struct 
             if (!replay_empty(&track->layers[l].media.replay))
                 gaps_start(&track->gaps[l], replay_top(&track->layers[l].media.replay));
     }
-    return !stream->keyed_by ||
-           (protect_rx_adopt(protect, &stream->rx) == 0 && tables_make_twcc(stream) == 0);
+    return true;
+}
+
+// A stream that could not be adopted takes its sessions along: made anew it would number its
+// packets anew, and its viewers' numbers go by those.
+static void refuse_stream(struct tables *tables, struct stream *stream)
+{
+    for (uint32_t i = 0; i < tables->max_sessions; i++)
+        if (tables->sessions[i].state != SESSION_FREE && tables->sessions[i].stream == stream->id)
+            forget_session(tables, &tables->sessions[i]);
+    tables_close_stream(tables, stream);
 }
 
 // Takes over what an earlier process left: all but the packets themselves.
@@ -187,7 +221,7 @@ static void adopt(struct tables *tables, struct protect *protect)
         tables->streams[i] = stream;
         tables->stream_count++;
         if (!adopt_stream(tables, protect, stream))
-            tables_close_stream(tables, stream);
+            refuse_stream(tables, stream);
     }
     for (uint32_t i = 0; i < tables->max_sessions; i++) {
         struct session *session = &tables->sessions[i];
@@ -196,7 +230,7 @@ static void adopt(struct tables *tables, struct protect *protect)
         if (adopt_session(tables, protect, session))
             tables_join(tables, session);
         else
-            explicit_bzero(session, sizeof(*session));
+            forget_session(tables, session);
     }
 }
 
