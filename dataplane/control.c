@@ -37,7 +37,9 @@ static void session_open(struct worker *worker, const struct msg_session_open *o
         tables_sender(&worker->tables, session)->group = open->group;
         join(worker, session);
         catchup_prepare(worker, session);
-    } else if (error != EEXIST)
+    } else if (error == EEXIST) {
+        failover_regroup(worker, tables_session(&worker->tables, open->head.id), open->group);
+    } else
         tell_dead(worker, open->head.id, DEAD_REFUSED_SLOT);
 }
 

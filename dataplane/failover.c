@@ -362,6 +362,16 @@ void failover_enter_term(struct worker *worker, struct session *session)
     }
 }
 
+void failover_regroup(struct worker *worker, struct session *session, uint8_t group)
+{
+    struct sender *sender = tables_sender(&worker->tables, session);
+    if (sender->group == group)
+        return;
+    sender->group = group;
+    session->numbers_told = 0;
+    failover_enter_term(worker, session);
+}
+
 void failover_tell_numbers(struct worker *worker, struct session *session)
 {
     const struct sender *sender = tables_sender(&worker->tables, session);

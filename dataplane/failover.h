@@ -33,6 +33,10 @@ static inline bool failover_active(const struct worker *worker, uint8_t group)
 // each node's compounds begin with an SSRC of its own.)
 void failover_enter_term(struct worker *worker, struct session *session);
 
+// Puts a session into another protection group, which whoever serves it has agreed on: the new
+// partner is told its numbers, and confirms how far its RTX numbers may go.
+void failover_regroup(struct worker *worker, struct session *session, uint8_t group);
+
 // Whether the track's next RTX number is ours to use. A partner must know how far we may go before
 // we go there; until it does, plain resending serves (the same bytes as before).
 bool failover_lease_rtx(struct worker *worker, struct session *session, uint8_t track);

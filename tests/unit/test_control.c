@@ -1,5 +1,6 @@
 // The control plane's messages at a worker, against a naive model of its slots: what is opened,
 // keyed and closed, what is refused and how it is said.
+#include "../../dataplane/failover.h"
 #include "../sim/world.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -268,6 +269,30 @@ static void test_new_credentials_replace_the_old(void **state)
     assert_true(world_leave(&world, &client));
 }
 
+// A session that is there already and is said again may be in another group by now.
+static void test_a_session_changes_its_group(void **state)
+{
+    uint64_t id = (UINT64_C(9) << 32) | 4;
+    struct msg_session_open open = opening(id, ROLE_PLAY);
+    world_tell(&world, 0, &open);
+    world_turn(&world);
+    const struct session *session = tables_session(&worker()->tables, id);
+    const struct sender *sender = tables_sender(&worker()->tables, session);
+    assert_int_equal(sender->group, 0);
+    assert_true(failover_active(worker(), sender->group));
+    uint64_t delta = sender->sub[0].delta;
+    open.group = 2;
+    world_tell(&world, 0, &open);
+    world_turn(&world);
+    assert_int_equal(sender->group, 2);
+    assert_false(failover_active(worker(), sender->group)); // the partner's to serve
+    assert_true(sender->sub[0].delta == delta);
+    assert_int_equal(worker()->tables.session_count, 1);
+    expect_silence();
+    tell_close(id);
+    expect_said(MSG_SESSION_CLOSED, id, 0);
+}
+
 static void test_dtls_needs_a_path(void **state)
 {
     uint64_t id = (UINT64_C(1) << 32) | 1;
@@ -326,6 +351,7 @@ int main(void)
         cmocka_unit_test(test_a_publisher_needs_its_stream),
         cmocka_unit_test(test_streams_open_and_close),
         cmocka_unit_test(test_new_credentials_replace_the_old),
+        cmocka_unit_test(test_a_session_changes_its_group),
         cmocka_unit_test(test_dtls_needs_a_path),
         cmocka_unit_test(test_a_flood_of_messages_leaves_time_for_packets),
         cmocka_unit_test(test_what_is_no_message_is_dropped_by_name),
