@@ -108,20 +108,49 @@ static uint64_t first_index(void)
     return (1 + rte_rand() % spaces) << INDEX_SPACE_BITS | FIRST_INDEX;
 }
 
+static _Atomic uint64_t *clock_of(const struct worker *worker, const struct stream *stream,
+                                  const struct track *track)
+{
+    return &worker->dp->clocks[MSG_SLOT(stream->id) * MSG_MAX_TRACKS + (track - stream->track)];
+}
+
+void ingest_note_clocks(const struct worker *worker, const struct stream *stream)
+{
+    for (const struct track *track = stream->track; track < stream->track + stream->tracks; track++)
+        if (track->last_ns)
+            atomic_store_explicit(
+                clock_of(worker, stream, track),
+                (uint64_t)MSG_GENERATION(stream->id) << 32 |
+                    (track->last_timestamp - rtp_clock(track->last_ns, track->config.clock_rate)),
+                memory_order_relaxed);
+}
+
+// What to add to the next source's timestamps, so that viewers' go on where the last one, here or
+// at another worker, left them.
+static uint32_t continue_clock(const struct worker *worker, const struct stream *stream,
+                               const struct track *track, uint32_t timestamp)
+{
+    uint32_t rate = track->config.clock_rate;
+    uint64_t told = atomic_load_explicit(clock_of(worker, stream, track), memory_order_relaxed);
+    if (track->last_ns) {
+        uint32_t elapsed = rtp_clock(worker->now_ns - track->last_ns, rate);
+        return track->last_timestamp + (elapsed ? elapsed : 1) - timestamp;
+    }
+    if (told >> 32 == MSG_GENERATION(stream->id))
+        return (uint32_t)told + rtp_clock(worker->now_ns, rate) - timestamp;
+    return 0;
+}
+
 // Continues the track's numbers and clock where the last source left them.
-static void map_layer(struct track *track, struct layer *layer, uint64_t index, uint32_t timestamp,
-                      uint64_t now_ns)
+static void map_layer(const struct worker *worker, const struct stream *stream, struct track *track,
+                      struct layer *layer, uint64_t index, uint32_t timestamp)
 {
     if (!track->next_index) {
         track->next_index = first_index();
         cache_clear(&track->ring, track->next_index);
     }
     layer->delta = track->next_index - index;
-    layer->timestamp_delta = 0;
-    if (track->last_ns) {
-        uint32_t elapsed = rtp_clock(now_ns - track->last_ns, track->config.clock_rate);
-        layer->timestamp_delta = track->last_timestamp + (elapsed ? elapsed : 1) - timestamp;
-    }
+    layer->timestamp_delta = continue_clock(worker, stream, track, timestamp);
     layer->mapped = true;
     track->clock = (struct track_clock){.ntp = layer->sr_ntp,
                                         .at_ns = layer->sr_ns,
@@ -347,7 +376,7 @@ struct rte_mbuf *ingest_rtp(struct worker *worker, struct session *session, cons
             rte_pktmbuf_free(m);
             return NULL;
         }
-        map_layer(place.track, place.layer, index, view.timestamp, worker->now_ns);
+        map_layer(worker, stream, place.track, place.layer, index, view.timestamp);
     }
     if (keyframe)
         place.track->key_wanted = false;

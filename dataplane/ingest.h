@@ -37,4 +37,7 @@ void ingest_bye(struct worker *worker, struct stream *stream, uint32_t ssrc);
 // Tells the control plane when the stream's state changed.
 void ingest_set_state(struct worker *worker, struct stream *stream, enum stream_state state);
 
+// Leaves word of where the stream's timestamps are, for a worker that its publisher comes to next.
+void ingest_note_clocks(const struct worker *worker, const struct stream *stream);
+
 #endif

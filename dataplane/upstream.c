@@ -168,6 +168,7 @@ static void ask_now(struct worker *worker, struct stream *stream, struct session
 void upstream_tick(struct worker *worker, struct stream *stream)
 {
     collect_key_wishes(worker, stream);
+    ingest_note_clocks(worker, stream);
     look_at_rates(worker, stream);
     uint64_t newest = 0;
     for (int t = 0; t < stream->tracks; t++)

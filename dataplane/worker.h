@@ -79,6 +79,10 @@ struct dataplane {
     _Atomic uint64_t peer_mac[MSG_PEERS];             // next hop towards the partner; 0: unknown
     _Atomic(struct worker *) worker[ABI_MAX_WORKERS]; // main core: wo
     struct post post[ABI_MAX_WORKERS];
+    // Where each track's timestamps are, for a worker that the publisher comes to next: the
+    // stream's generation, and what the timestamp was at time 0. By stream slot and track. Source
+    // worker: wo.
+    _Atomic uint64_t *clocks;
 };
 
 // A packet to be sent again. Its index is taken already.

@@ -18,7 +18,9 @@ static int make_post(struct dataplane *dp, uint32_t id)
     struct post *post = &dp->post[id];
     if (!post->key_wanted)
         post->key_wanted = calloc(dp->config->max_streams, sizeof(*post->key_wanted));
-    if (!post->key_wanted)
+    if (!dp->clocks)
+        dp->clocks = calloc((size_t)dp->config->max_streams * MSG_MAX_TRACKS, sizeof(*dp->clocks));
+    if (!post->key_wanted || !dp->clocks)
         return -ENOMEM;
     for (uint32_t from = 0; from < dp->workers; from++) {
         if (from == id)
@@ -105,4 +107,6 @@ void worker_free_posts(struct dataplane *dp)
         free((void *)dp->post[id].key_wanted);
         dp->post[id] = (struct post){0};
     }
+    free((void *)dp->clocks);
+    dp->clocks = NULL;
 }

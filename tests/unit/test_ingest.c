@@ -16,6 +16,7 @@ static struct {
     uint32_t ssrc, hash;
 } records[RECORDS];
 static unsigned record_count, conflicts, bad;
+static uint32_t first_timestamp, last_timestamp; // of the video packets last taken
 
 static int setup(void **state)
 {
@@ -59,6 +60,7 @@ static void note(uint32_t ssrc, uint64_t index, const uint8_t *data, size_t size
 static unsigned take(struct client *viewer)
 {
     unsigned fresh = 0;
+    first_timestamp = last_timestamp = 0;
     for (unsigned i = 0; i < world.out_count; i++) {
         const struct parsed *parsed = &world.out[i].parsed;
         if (memcmp(&parsed->dst, &viewer->addr, sizeof(viewer->addr)) != 0 ||
@@ -74,6 +76,10 @@ static unsigned take(struct client *viewer)
                               &index);
         if (rc == -EALREADY) // which it is not if other bytes were meant
             index = rtp_nearest_seq(replay_top(&source->replay), load_be16(data + 2));
+        if (rc == 0 && ssrc == viewer->rtp[0].ssrc) {
+            last_timestamp = load_be32(data + 4);
+            first_timestamp = first_timestamp ? first_timestamp : last_timestamp;
+        }
         if (rc == 0 || rc == -EALREADY)
             note(ssrc, index, data, parsed->length);
         fresh += rc == 0;
@@ -188,14 +194,20 @@ static void test_viewers_elsewhere_go_on_with_new_numbers(void **state)
         publish(&first, i, i == 1);
     assert_int_equal(take(&viewer), 20);
     uint64_t last = replay_top(&viewer.rtp[0].replay);
+    uint32_t stopped_at = last_timestamp;
+    world_pass(&world, 700);
     assert_true(world_leave(&world, &first));
     world_open_stream(&world, STREAM_ID, 1, 1);
     world_open_stream(&world, STREAM_ID, 0, 1);
     forward(1, 1);
     join(&second, ROLE_PUBLISH, 1, 4);
+    world_pass(&world, 300);
+    world.out_count = 0;
     for (uint64_t i = 1; i <= 20; i++)
         publish(&second, i, i == 1);
     assert_int_equal(take(&viewer), 20);
+    assert_in_range(first_timestamp - stopped_at, 89000, 92000); // a second of the video's clock
+    assert_int_equal(last_timestamp - first_timestamp, 19 * 3000);
     assert_int_equal(conflicts, 0);
     assert_int_equal(bad, 0);
     assert_int_equal(replay_top(&viewer.rtp[0].replay), last + 20); // without a step
