@@ -1,4 +1,5 @@
 #include "world.h"
+#include "scratch.h"
 #include <rte_ethdev.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,8 +59,7 @@ int world_start_node(struct world *world, const struct abi_config *config)
     *world = (struct world){.config = *config, .now_ns = 1000 * MS, .out_max = 4096};
     set_defaults(&world->config);
     world->out = calloc(world->out_max, sizeof(*world->out));
-    snprintf(world->dir, sizeof(world->dir), "/dev/shm/hitless-world-XXXXXX");
-    if (!world->out || !mkdtemp(world->dir) ||
+    if (!world->out || scratch_make(world->dir, sizeof(world->dir), "world") ||
         channel_create(&world->control, world->dir, &world->config, &changed, why, sizeof(why)) ||
         channel_open(&world->dataplane, world->dir, why, sizeof(why)))
         return give_up(why);
@@ -88,7 +88,6 @@ void world_stop(struct world *world)
 
 void world_stop_node(struct world *world)
 {
-    char command[128];
     for (uint32_t w = 0; w < world->dp.workers; w++)
         worker_free(&world->workers[w]);
     worker_free_posts(&world->dp);
@@ -97,8 +96,7 @@ void world_stop_node(struct world *world)
     channel_close(&world->control);
     protect_free(world->crypto);
     free(world->out);
-    snprintf(command, sizeof(command), "rm -r %s", world->dir);
-    if (system(command))
+    if (scratch_remove(world->dir))
         give_up("cannot remove its folder");
 }
 

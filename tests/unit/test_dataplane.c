@@ -1,6 +1,7 @@
 // The dataplane's program as a whole, on a port that leads nowhere: it becomes ready with either
 // way of encrypting, ends in order, and says in one line why it does not start.
 #include "../../dataplane/abi/channel.h"
+#include "../sim/scratch.h"
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -64,8 +65,7 @@ static pid_t start(const struct abi_config *config, const char *log)
 {
     char why[256] = "";
     bool changed;
-    snprintf(dir, sizeof(dir), "/dev/shm/hitless-dataplane-XXXXXX");
-    assert_non_null(mkdtemp(dir));
+    assert_int_equal(scratch_make(dir, sizeof(dir), "dataplane"), 0);
     if (channel_create(&control, dir, config, &changed, why, sizeof(why)))
         fail_msg("%s", why);
     return run(DATAPLANE, dir, NULL, log);

@@ -3,6 +3,7 @@
 // instructions, and at each of them the file is taken as a crash would leave it.
 #include "../../controlplane/journal.h"
 #include "../../controlplane/log.h"
+#include "../sim/scratch.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -31,10 +32,8 @@ struct fixture {
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    snprintf(f->dir, sizeof(f->dir), "/dev/shm/hitless-journal-XXXXXX");
-    snprintf(f->copy, sizeof(f->copy), "/dev/shm/hitless-journal-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
-    assert_non_null(mkdtemp(f->copy));
+    assert_int_equal(scratch_make(f->dir, sizeof(f->dir), "journal"), 0);
+    assert_int_equal(scratch_make(f->copy, sizeof(f->copy), "journal"), 0);
     snprintf(f->path, sizeof(f->path), "%s/" JOURNAL_FILE, f->dir);
     snprintf(f->copy_path, sizeof(f->copy_path), "%s/" JOURNAL_FILE, f->copy);
     *state = f;

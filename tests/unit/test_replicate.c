@@ -2,6 +2,7 @@
 // dataplane that only writes down what it is told, joined by TLS over loopback.
 #include "../../controlplane/config.h"
 #include "../../controlplane/replicate_private.h"
+#include "../sim/scratch.h"
 #include "replicate_pair.h"
 #include <errno.h>
 #include <signal.h>
@@ -100,8 +101,7 @@ static void open_node(struct node *n, const char *name, const char *partner, uin
     char why[256] = "";
     bool changed;
     memset(n, 0, sizeof(*n));
-    snprintf(n->dir, sizeof(n->dir), "/dev/shm/hitless-replicate-XXXXXX");
-    assert_non_null(mkdtemp(n->dir));
+    assert_int_equal(scratch_make(n->dir, sizeof(n->dir), "replicate"), 0);
     configure(n, name, partner, listen, dial);
     n->log = calloc(LOG, sizeof(n->log[0]));
     config_to_abi(n->config, &abi);

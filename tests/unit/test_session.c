@@ -3,6 +3,7 @@
 // channel's heartbeats.
 #include "../../controlplane/config.h"
 #include "../../controlplane/session_set.h"
+#include "../sim/scratch.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -189,8 +190,7 @@ static int setup(void **state)
     f->config->media.udp_port = 5000;
     f->config->parsed.media4 = (struct abi_addr){.ip = {192, 0, 2, 1}, .family = 4, .port = 5000};
     config_to_abi(f->config, &abi);
-    copy(f->dir, sizeof(f->dir), "/dev/shm/hitless-session-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
+    assert_int_equal(scratch_make(f->dir, sizeof(f->dir), "session"), 0);
     free(f->config->runtime_dir);
     f->config->runtime_dir = strdup(f->dir);
     if (channel_create(&f->cp, f->dir, &abi, &changed, why, sizeof(why)) != 0 ||

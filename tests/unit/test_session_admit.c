@@ -2,6 +2,7 @@
 // one core, a large one spreads, and no core gets far ahead. (Who is refused, and how, is in
 // test_session.c.)
 #include "../../controlplane/session_set.h"
+#include "../sim/scratch.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -28,8 +29,8 @@ static int setup(void **state)
     bool changed;
     f->abi = (struct abi_config){
         .node = "a", .workers = WORKERS, .max_sessions = SLOTS, .max_streams = 8};
-    snprintf(f->dir, sizeof(f->dir), "/dev/shm/hitless-admit-XXXXXX");
-    if (!mkdtemp(f->dir) || channel_create(&f->cp, f->dir, &f->abi, &changed, why, sizeof(why)) ||
+    if (scratch_make(f->dir, sizeof(f->dir), "admit") ||
+        channel_create(&f->cp, f->dir, &f->abi, &changed, why, sizeof(why)) ||
         channel_open(&f->dp, f->dir, why, sizeof(why)) ||
         slots_new(&f->set.slots, WORKERS, SLOTS, 1))
         return -1;

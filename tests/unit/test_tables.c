@@ -1,6 +1,7 @@
 // One worker's sessions and streams: slots and generations, paths, viewers, numbers that never
 // start over, and a file that a successor adopts only if it is of the same build.
 #include "../../dataplane/tables.h"
+#include "../sim/scratch.h"
 #include "../sim/world.h"
 #include <fcntl.h>
 #include <setjmp.h>
@@ -35,8 +36,8 @@ static const struct abi_config config = {.workers = 1,
 
 static int start(void **state)
 {
-    snprintf(dir, sizeof(dir), "/dev/shm/hitless-tables-XXXXXX");
-    return !mkdtemp(dir) || protect_new(&protect) || tables_init(&tables, &config, dir, 0, protect);
+    return scratch_make(dir, sizeof(dir), "tables") || protect_new(&protect) ||
+           tables_init(&tables, &config, dir, 0, protect);
 }
 
 static int stop(void **state)
