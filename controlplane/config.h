@@ -149,8 +149,9 @@ struct config {
         bool strict; // 503 rather than a session without protection
         struct {
             uint32_t interval_ms, multiplier;
-            bool multihop; // RFC 5883
-            char *key;     // at most 20 characters; "": no authentication
+            bool multihop;              // RFC 5883
+            char *key;                  // at most 20 characters; "": no authentication
+            bool allow_unauthenticated; // multihop without a key
         } bfd;
         bool takeover_address;
         enum config_failback failback;

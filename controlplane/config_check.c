@@ -325,6 +325,13 @@ static void check_protection(struct config_source *source, const struct config *
                   {"protection.certificate", config->protection.certificate},
                   {"protection.key", config->protection.key},
                   {"protection.ca", config->protection.ca}};
+    // Within a link the TTL of 255 shows that a packet came from there; across routers nothing
+    // does.
+    if (config->protection.bfd.multihop && !*config->protection.bfd.key &&
+        !config->protection.bfd.allow_unauthenticated)
+        config_problem(source, "protection.bfd.multihop",
+                       "needs protection.bfd.key, or any host could speak for the partner (RFC "
+                       "5883 5); protection.bfd.allow_unauthenticated: true does without");
     if (!*config->protection.partner.name)
         return;
     for (size_t i = 0; i < sizeof(needed) / sizeof(*needed); i++)

@@ -176,8 +176,12 @@ static const cyaml_schema_field_t partner_fields[] = {
     TEXT("media4", protection.partner.media4),   TEXT("media6", protection.partner.media6),
     UINT("workers", protection.partner.workers), END};
 static const cyaml_schema_field_t bfd_fields[] = {
-    UINT("interval_ms", protection.bfd.interval_ms), UINT("multiplier", protection.bfd.multiplier),
-    BOOL("multihop", protection.bfd.multihop), TEXT("key", protection.bfd.key), END};
+    UINT("interval_ms", protection.bfd.interval_ms),
+    UINT("multiplier", protection.bfd.multiplier),
+    BOOL("multihop", protection.bfd.multihop),
+    TEXT("key", protection.bfd.key),
+    BOOL("allow_unauthenticated", protection.bfd.allow_unauthenticated),
+    END};
 static const cyaml_schema_field_t protection_fields[] = {
     SECTION("partner", partner_fields),
     TEXT("listen", protection.listen),
@@ -289,6 +293,7 @@ const struct config_rule config_rules[] = {
     {.path = "protection.bfd.multiplier", .def = "3", .min = 1, .max = 255},
     {.path = "protection.bfd.multihop", .def = "false"},
     {.path = "protection.bfd.key", .def = "", .check = config_check_bfd_key, .secret = true},
+    {.path = "protection.bfd.allow_unauthenticated", .def = "false"},
     {.path = "protection.takeover_address", .def = "true"},
     {.path = "protection.failback", .def = "manual"},
 };

@@ -242,6 +242,8 @@ static const struct bad {
     {"http:\n  listen: ['[::]:80', '0.0.0.0:80', '[::]:80']\n", 2, "http.listen", "twice"},
     {"just text\n", 1, "", "not a list of keys"},
     {"port: {device: a-name-much-too-long}\n", 1, "port.device", "1 to 15 characters"},
+    {"protection:\n  bfd:\n    multihop: true\n", 3, "protection.bfd.multihop",
+     "needs protection.bfd.key"},
     {"port: {kind: pci, device: eth0}\n", 1, "port.device", "not a PCI address"},
 };
 
@@ -255,6 +257,23 @@ static void test_problems_are_named_with_their_line(void **state)
             strcmp(problems.key[0], bad[i].key) != 0 || !strstr(problems.reason[0], bad[i].reason))
             fail_msg("'%s': rc %d, %d problems, first %d: %s: %s", bad[i].text, rc, problems.count,
                      problems.line[0], problems.key[0], problems.reason[0]);
+    }
+}
+
+// Across routers BFD has a key, or the operator says that it shall do without.
+static void test_multihop_bfd_is_authenticated(void **state)
+{
+    static const char *const good[] = {
+        "protection: {bfd: {multihop: true, key: 'a secret'}}\n",
+        "protection: {bfd: {multihop: true, allow_unauthenticated: true}}\n",
+        "protection: {bfd: {multihop: false}}\n",
+    };
+    for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
+        struct config *config = NULL;
+        struct problems problems;
+        assert_int_equal(load(good[i], &config, &problems), 0);
+        assert_int_equal(config->protection.bfd.multihop, i < 2);
+        config_free(config);
     }
 }
 
@@ -308,6 +327,7 @@ int main(void)
         cmocka_unit_test(test_empty_files_are_defaults),
         cmocka_unit_test(test_values_arrive),
         cmocka_unit_test(test_problems_are_named_with_their_line),
+        cmocka_unit_test(test_multihop_bfd_is_authenticated),
         cmocka_unit_test(test_all_problems_are_reported_at_once),
         cmocka_unit_test(test_secrets_are_not_repeated),
         cmocka_unit_test(test_missing_file),
