@@ -124,20 +124,23 @@ int config_check_dir(const char *text, char *why, size_t size)
     return 0;
 }
 
-int config_check_ipv4(const char *text, char *why, size_t size)
+static bool is_prefix(const char *text, int family)
 {
     struct abi_addr addr;
     uint8_t prefix;
-    if (*text && config_parse_prefix(text, 4, &addr, &prefix) < 0)
+    return config_parse_prefix(text, family, &addr, &prefix) >= 0;
+}
+
+int config_check_ipv4(const char *text, char *why, size_t size)
+{
+    if (*text && !is_prefix(text, 4))
         return refuse(why, size, "is not a host's IPv4 address with prefix, such as 192.0.2.1/24");
     return 0;
 }
 
 int config_check_ipv6(const char *text, char *why, size_t size)
 {
-    struct abi_addr addr;
-    uint8_t prefix;
-    if (*text && config_parse_prefix(text, 6, &addr, &prefix) < 0)
+    if (*text && !is_prefix(text, 6))
         return refuse(why, size,
                       "is not a host's IPv6 address with prefix, such as 2001:db8::1/64");
     return 0;

@@ -29,13 +29,22 @@ static void write_blocks(uint8_t *p, const struct rtcp_block *block, unsigned bl
     }
 }
 
+// A report's head, with its blocks behind `head` bytes; what stands between is the caller's to
+// write.
+static uint8_t *append_report(uint8_t *buf, size_t size, size_t length, size_t head,
+                              enum rtcp_type type, const struct rtcp_block *block, unsigned blocks)
+{
+    size_t bytes = head + (size_t)blocks * BLOCK_LEN;
+    uint8_t *p = blocks <= RTCP_BLOCKS_MAX ? append(buf, size, length, bytes, blocks, type) : NULL;
+    if (p != NULL)
+        write_blocks(p + head, block, blocks);
+    return p;
+}
+
 size_t rtcp_write_sr(uint8_t *buf, size_t size, size_t length, const struct rtcp_sender *sender,
                      const struct rtcp_block *block, unsigned blocks)
 {
-    size_t bytes = SR_LEN + (size_t)blocks * BLOCK_LEN;
-    uint8_t *p =
-        blocks <= RTCP_BLOCKS_MAX ? append(buf, size, length, bytes, blocks, RTCP_SR) : NULL;
-
+    uint8_t *p = append_report(buf, size, length, SR_LEN, RTCP_SR, block, blocks);
     if (p == NULL)
         return 0;
     store_be32(p + 4, sender->ssrc);
@@ -43,22 +52,17 @@ size_t rtcp_write_sr(uint8_t *buf, size_t size, size_t length, const struct rtcp
     store_be32(p + 16, sender->rtp);
     store_be32(p + 20, sender->packets);
     store_be32(p + 24, sender->bytes);
-    write_blocks(p + SR_LEN, block, blocks);
-    return length + bytes;
+    return length + SR_LEN + (size_t)blocks * BLOCK_LEN;
 }
 
 size_t rtcp_write_rr(uint8_t *buf, size_t size, size_t length, uint32_t ssrc,
                      const struct rtcp_block *block, unsigned blocks)
 {
-    size_t bytes = RR_LEN + (size_t)blocks * BLOCK_LEN;
-    uint8_t *p =
-        blocks <= RTCP_BLOCKS_MAX ? append(buf, size, length, bytes, blocks, RTCP_RR) : NULL;
-
+    uint8_t *p = append_report(buf, size, length, RR_LEN, RTCP_RR, block, blocks);
     if (p == NULL)
         return 0;
     store_be32(p + 4, ssrc);
-    write_blocks(p + RR_LEN, block, blocks);
-    return length + bytes;
+    return length + RR_LEN + (size_t)blocks * BLOCK_LEN;
 }
 
 size_t rtcp_write_sdes(uint8_t *buf, size_t size, size_t length, uint32_t ssrc, const char *cname)

@@ -278,6 +278,17 @@ static int open_dir(const char *path, char *why, size_t why_size)
     return dir >= 0 ? dir : FAIL(-errno, "cannot open %s: %s", path, strerror(errno));
 }
 
+// The end of either way in: the channel is whole, or nothing is held.
+static int finish(struct channel *channel, int dir, int err)
+{
+    close(dir);
+    if (err != 0)
+        release_all(channel);
+    else
+        enter(channel);
+    return err;
+}
+
 int channel_create(struct channel *channel, const char *dir, const struct abi_config *config,
                    bool *config_changed, char *why, size_t why_size)
 {
@@ -291,12 +302,7 @@ int channel_create(struct channel *channel, const char *dir, const struct abi_co
     if (dir_fd < 0)
         return dir_fd;
     int err = create_in(channel, dir_fd, config, config_changed, why, why_size);
-    close(dir_fd);
-    if (err != 0)
-        release_all(channel);
-    else
-        enter(channel);
-    return err;
+    return finish(channel, dir_fd, err);
 }
 
 // -ESTALE: the name now stands for another file.
@@ -328,12 +334,7 @@ int channel_open(struct channel *channel, const char *dir, char *why, size_t why
         release_all(channel);
         err = open_in(channel, dir_fd, why, why_size);
     }
-    close(dir_fd);
-    if (err != 0)
-        release_all(channel);
-    else
-        enter(channel);
-    return err;
+    return finish(channel, dir_fd, err);
 }
 
 int channel_look(const char *dir, struct abi_config *config, char *why, size_t why_size)

@@ -100,6 +100,17 @@ void world_stop_node(struct world *world)
         give_up("cannot remove its folder");
 }
 
+unsigned world_packets_out(const struct world *world)
+{
+    unsigned count = 0;
+    for (uint32_t w = 0; w < world->dp.workers; w++) {
+        const struct eal_pools *pools = eal_worker_pools(w);
+        count += rte_mempool_in_use_count(pools->rx) + rte_mempool_in_use_count(pools->tx) +
+                 rte_mempool_in_use_count(pools->cache);
+    }
+    return count;
+}
+
 void world_restart(struct world *world)
 {
     char why[256] = "";

@@ -64,6 +64,8 @@ void world_stop_node(struct world *world);
 // Puts a whole frame on the wire of worker `queue`.
 void world_inject_frame(struct world *world, unsigned queue, const uint8_t *frame, size_t length);
 void world_stop(struct world *world);
+// Packets that are not in the workers' pools.
+unsigned world_packets_out(const struct world *world);
 // The process dies and its successor adopts what it left.
 void world_restart(struct world *world);
 

@@ -26,6 +26,15 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
+static void end_in_order(pid_t pid)
+{
+    int status;
+    kill(pid, SIGTERM);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static struct abi_config make_config(uint32_t crypto)
 {
     struct abi_config config = {.node = "test",
@@ -96,14 +105,10 @@ static void test_starts(void **state)
     static const uint32_t ways[] = {ABI_CRYPTO_IPSEC_MB, ABI_CRYPTO_CRYPTODEV};
     for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
         struct abi_config config = make_config(ways[i]);
-        int status;
         pid_t pid = start(&config, "/dev/null");
         if (!wait_ready(pid))
             fail_msg("row %zu: not ready", i);
-        kill(pid, SIGTERM);
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        assert_true(WIFEXITED(status));
-        assert_int_equal(WEXITSTATUS(status), 0);
+        end_in_order(pid);
         clean_up();
     }
 }
@@ -238,9 +243,7 @@ static void test_a_spare_takes_its_place(void **state)
     assert_int_equal(channel_peer_pid(&control), spare);
     assert_true(answers(0));
     assert_false(find_line(log, "EAL and packet pools")); // that was done before
-    kill(spare, SIGTERM);
-    assert_int_equal(waitpid(spare, &status, 0), spare);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    end_in_order(spare);
     unlink(log);
     clean_up();
 }
@@ -250,18 +253,14 @@ static void test_a_spare_ends(void **state)
 {
     struct abi_config config = make_config(ABI_CRYPTO_IPSEC_MB);
     char log[64];
-    int status;
     snprintf(log, sizeof(log), "/dev/shm/hitless-dataplane-%d.log", (int)getpid());
     pid_t first = start(&config, "/dev/null");
     assert_true(wait_ready(first));
     pid_t spare = run(DATAPLANE, "--spare", dir, log);
     assert_true(await_line(log, "dataplane: spare, prepared"));
-    kill(spare, SIGTERM);
-    assert_int_equal(waitpid(spare, &status, 0), spare);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    end_in_order(spare);
     assert_true(answers(1));
-    kill(first, SIGTERM);
-    assert_int_equal(waitpid(first, &status, 0), first);
+    end_in_order(first);
     unlink(log);
     clean_up();
 }
@@ -298,7 +297,6 @@ static void test_the_watchdog_kills_what_hangs(void **state)
 static void test_no_hanging_in_earnest(void **state)
 {
     struct abi_config config = make_config(ABI_CRYPTO_IPSEC_MB);
-    int status;
     pid_t pid = start(&config, "/dev/null");
     assert_true(wait_ready(pid));
     have_hang(0, MSG_STALL_MAX_MS);
@@ -306,9 +304,7 @@ static void test_no_hanging_in_earnest(void **state)
     assert_true(answers(0));
     assert_in_range(now_ns() - start_ns, 1, (MSG_STALL_MAX_MS - 1) * UINT64_C(1000000));
     assert_int_equal(channel_worker_stats(&control, 0)->drop[DROP_message_invalid], 1);
-    kill(pid, SIGTERM);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    end_in_order(pid);
     clean_up();
 }
 

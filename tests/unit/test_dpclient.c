@@ -2,6 +2,7 @@
 // child that dies. Every wait ends at a condition or fails at a deadline.
 #include "../../controlplane/dpclient.h"
 #include "../../dataplane/abi/channel_layout.h"
+#include "../sim/scratch.h"
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -69,8 +70,7 @@ static int setup(void **state)
     struct abi_config config = {.workers = 2, .max_sessions = 3, .max_streams = 2};
     char why[256];
     bool changed;
-    snprintf(f->dir, sizeof(f->dir), "/tmp/hitless-dpclient-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
+    assert_int_equal(scratch_make(f->dir, sizeof(f->dir), "dpclient"), 0);
     assert_int_equal(channel_create(&f->cp, f->dir, &config, &changed, why, sizeof(why)), 0);
     f->dp.fd = f->dp.my_bell = f->dp.peer_bell = -1;
     uv_loop_init(&f->loop);
@@ -84,19 +84,13 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    static const char *const files[] = {"channel", "bell.controlplane", "bell.dataplane"};
     dpclient_free(f->client);
     uv_close((uv_handle_t *)&f->deadline, NULL);
     uv_run(&f->loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&f->loop), 0); // every handle was closed
     channel_close(&f->cp);
     channel_close(&f->dp);
-    for (size_t i = 0; i < 3; i++) {
-        char path[128];
-        snprintf(path, sizeof(path), "%s/%s", f->dir, files[i]);
-        unlink(path);
-    }
-    rmdir(f->dir);
+    assert_int_equal(scratch_remove(f->dir), 0);
     free(f);
     return 0;
 }

@@ -43,16 +43,10 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    static const char *const files[] = {"channel", "bell.controlplane", "bell.dataplane"};
     slots_free(f->set.slots);
     channel_close(&f->cp);
     channel_close(&f->dp);
-    for (size_t i = 0; i < 3; i++) {
-        char path[128];
-        snprintf(path, sizeof(path), "%s/%s", f->dir, files[i]);
-        unlink(path);
-    }
-    rmdir(f->dir);
+    assert_int_equal(scratch_remove(f->dir), 0);
     free(f);
     return 0;
 }
