@@ -193,18 +193,28 @@ def garbage(media):
                 other.sendto(b"\x16" * 100, (address[0], port))
 
 
-def stun(user, password, priority=1):
-    """A binding request of RFC 8445 with MESSAGE-INTEGRITY and FINGERPRINT."""
-    def attribute(kind, value):
-        return struct.pack("!HH", kind, len(value)) + value + b"\0" * (-len(value) % 4)
+def attribute(kind, value):
+    return struct.pack("!HH", kind, len(value)) + value + b"\0" * (-len(value) % 4)
 
-    body = attribute(0x0006, user.encode()) + attribute(0x0024, struct.pack("!I", priority))
-    body += attribute(0x802A, random.randbytes(8))
-    head = struct.pack("!HHI", 1, len(body) + 24, 0x2112A442) + random.randbytes(12)
+
+def sealed(kind, transaction, body, password):
+    """A STUN message with MESSAGE-INTEGRITY and FINGERPRINT."""
+    head = struct.pack("!HHI", kind, len(body) + 24, 0x2112A442) + transaction
     body += attribute(0x0008, hmac.new(password.encode(), head + body, "sha1").digest())
     head = head[:2] + struct.pack("!H", len(body) + 8) + head[4:]
     crc = binascii.crc32(head + body) ^ 0x5354554E
     return head + body + attribute(0x8028, struct.pack("!I", crc))
+
+
+def stun(user, password, priority=1, nominate=False):
+    """A binding request of RFC 8445."""
+    body = attribute(0x0006, user.encode()) + attribute(0x0024, struct.pack("!I", priority))
+    body += attribute(0x802A, random.randbytes(8)) + (attribute(0x0025, b"") if nominate else b"")
+    return sealed(1, random.randbytes(12), body, password)
+
+
+def pick(text, key):
+    return re.search(rf"a={key}:(\S+)", text).group(1)
 
 
 def bad_checks(offer, media):
@@ -212,7 +222,6 @@ def bad_checks(offer, media):
     ok(code == 201, "an honest viewer is let in", code)
     if code != 201:
         return
-    pick = lambda text, key: re.search(rf"a={key}:(\S+)", text).group(1)  # noqa: E731
     user = f"{pick(answer, 'ice-ufrag')}:{pick(offer, 'ice-ufrag')}"
     password = pick(answer, "ice-pwd")
     s, address = udp(media[0][0]), media[0]
@@ -341,6 +350,69 @@ async def viewer_offer():
     return offer
 
 
+def heard_in(s, seconds):
+    """Everything that comes within a while, by the kind of datagram."""
+    heard = {"stun": [], "media": [], "bytes": 0}
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        s.settimeout(left)
+        datagram = answered(s)
+        if datagram is None:
+            break
+        heard["bytes"] += len(datagram)
+        heard["media" if 128 <= datagram[0] <= 191 else "stun"].append(datagram)
+    return heard
+
+
+def divert(user, password, own_password, address):
+    """A viewer nominates an address that is not its own, as who can write any source address would."""
+    victim = udp(address[0])
+    victim.bind((SECOND_ADDRESS, 0))
+    heard, sent = {"stun": [], "media": [], "bytes": 0}, 0
+    for _ in range(8):
+        check = stun(user, password, nominate=True)
+        victim.sendto(check, address)
+        sent += len(check)
+        for kind, what in heard_in(victim, 0.3).items():
+            heard[kind] += what
+    ok(heard["media"] == [], "no media goes to an address that only a check names", f"{len(heard['media'])} packets")
+    ok(0 < heard["bytes"] < 2 * sent, "and less than twice what was sent in its name", f"{heard['bytes']} for {sent} bytes")
+    questions = [m for m in heard["stun"] if m[:2] == b"\0\1"]
+    ok(questions != [], "it is asked instead", f"{len(questions)} requests")
+    if questions:
+        victim.sendto(sealed(0x0101, random.randbytes(12), b"", own_password), address)
+        ok(heard_in(victim, 0.5)["media"] == [], "an answer to another question is none")
+        victim.sendto(stun(user, password, nominate=True), address)
+        questions = [m for m in heard_in(victim, 0.4)["stun"] if m[:2] == b"\0\1"] or questions
+        victim.sendto(sealed(0x0101, questions[-1][8:20], b"", own_password), address)
+        ok(heard_in(victim, 2)["media"] != [], "media goes there once it has answered")
+    victim.close()
+
+
+async def spoofed(media):
+    pc = RTCPeerConnection()
+    sink = MediaBlackhole()
+    pc.addTransceiver("video", direction="recvonly")
+    pc.addTransceiver("audio", direction="recvonly")
+    pc.on("track", sink.addTrack)
+    await pc.setLocalDescription(await pc.createOffer())
+    offer = pc.localDescription.sdp
+    loop = asyncio.get_running_loop()
+    code, headers, answer = await loop.run_in_executor(None, lambda: request("POST", f"/whep/{VICTIM}", offer, SDP))
+    ok(code == 201, "a viewer (aiortc) is let in", code)
+    if code == 201:
+        await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        for _ in range(80):
+            if pc.connectionState == "connected":
+                break
+            await asyncio.sleep(0.1)
+        ok(pc.connectionState == "connected", "and connected", pc.connectionState)
+        user = f"{pick(answer, 'ice-ufrag')}:{pick(offer, 'ice-ufrag')}"
+        await loop.run_in_executor(None, divert, user, pick(answer, "ice-pwd"), pick(offer, "ice-pwd"), media[0])
+        await loop.run_in_executor(None, lambda: request("DELETE", urllib.parse.urlsplit(headers["Location"]).path))
+    await pc.close()
+
+
 def media_addresses(offer):
     _, headers, answer = request("POST", f"/whep/{VICTIM}", offer, SDP)
     request("DELETE", urllib.parse.urlsplit(headers["Location"]).path)
@@ -357,6 +429,7 @@ def main():
     bad_checks(offer, media)
     lies(media)
     asyncio.run(srtp())
+    asyncio.run(spoofed(media))
     half_open()
     print("# done")
     sys.exit(1 if failed else 0)
