@@ -63,7 +63,6 @@ struct session *tables_open_session(struct tables *tables, const struct msg_sess
                                       .rtx_pt = config->rtx_pt};
     }
     session->rtcp_index = 1;
-    session->wanted = PATH_NONE;
     session->state = SESSION_OPEN;
     tables_set_ice(tables, session, &open->ice);
     tables->session_count++;
