@@ -19,7 +19,7 @@ enum {
     PROTO_ICMPV6 = 58,
 };
 
-// Built for each width of vectors that CPUs have; the loader picks, before ThreadSanitizer is ready.
+// Built for each width of vectors that CPUs have; the loader picks, too early for ThreadSanitizer.
 #if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) &&                        \
     !defined(__SANITIZE_THREAD__)
 #define EACH_WIDTH __attribute__((target_clones("avx512f", "avx2", "default")))

@@ -44,7 +44,7 @@ void telemetry_session(struct worker *worker, struct session *session)
         add_publisher(worker, session, &stats);
     uint64_t bytes = session->role == ROLE_PLAY ? session->bytes_out : session->bytes_in;
     uint64_t elapsed = worker->now_ns - session->bitrate_ns;
-    if (elapsed && bytes >= session->bitrate_bytes)
+    if (session->bitrate_ns && elapsed && bytes >= session->bitrate_bytes)
         session->bitrate = (uint32_t)((bytes - session->bitrate_bytes) * 8 * 1000000000 / elapsed);
     session->bitrate_bytes = bytes;
     session->bitrate_ns = worker->now_ns;

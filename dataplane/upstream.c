@@ -121,6 +121,8 @@ static void choose_layer(struct worker *worker, struct track *track, uint64_t el
 
 static void look_at_rates(struct worker *worker, struct stream *stream)
 {
+    if (!stream->rate_ns)
+        stream->rate_ns = worker->now_ns;
     uint64_t elapsed = worker->now_ns - stream->rate_ns;
     if (elapsed < 1000000000)
         return;

@@ -19,7 +19,7 @@
     X(stun_malformed, "STUN message that breaks RFC 8489's format")                                \
     X(stun_unknown_user, "STUN check for a username fragment that we do not know")                 \
     X(stun_bad_integrity, "STUN check with a wrong MESSAGE-INTEGRITY or FINGERPRINT")              \
-    X(stun_ignored, "STUN message that neither asks for a binding nor answers us")                                  \
+    X(stun_ignored, "STUN message that neither asks for a binding nor answers us")                 \
     X(dtls_no_path, "DTLS from an address that passed no check")                                   \
     X(dtls_oversize, "DTLS datagram larger than the channel takes")                                \
     X(dtls_budget, "DTLS over the session's budget")                                               \
