@@ -12,10 +12,13 @@
 
 #define BFD_DIAG_EXPIRED 1      // we heard nothing; else the partner says that it did not hear us
 #define STATE_MAGIC 0x68746772u // "htgr"
+#define STATE_VERSION 2
 
 // RUNTIME_DIR/groups: what a restarted control plane goes on from.
 struct group_state {
     uint32_t magic, version;
+    uint64_t epoch; // of the dataplane that was told
+    uint32_t pid, pad;
     struct {
         uint32_t term, role;
     } group[2];
@@ -23,9 +26,12 @@ struct group_state {
 
 static const char *const group_names[] = {"ours", "the partner's"};
 
-static void save(const struct replicate *r)
+void groups_save(const struct replicate *r)
 {
-    struct group_state state = {.magic = STATE_MAGIC, .version = 1};
+    struct group_state state = {.magic = STATE_MAGIC,
+                                .version = STATE_VERSION,
+                                .epoch = channel_peer_epoch(r->set->channel),
+                                .pid = channel_peer_pid(r->set->channel)};
     char path[sizeof(r->state_path) + 8];
     for (int g = 0; g < 2; g++) {
         state.group[g].term = r->group[g].term;
@@ -50,17 +56,21 @@ void groups_load(struct replicate *r)
     snprintf(r->state_path, sizeof(r->state_path), "%s/groups", r->config->runtime_dir);
     int fd = open(r->state_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     bool good = fd >= 0 && read(fd, &state, sizeof(state)) == sizeof(state) &&
-                state.magic == STATE_MAGIC && state.version == 1;
+                state.magic == STATE_MAGIC && state.version == STATE_VERSION;
     if (fd >= 0)
         close(fd);
-    enum channel_peer peer = channel_peer(r->set->channel, uv_hrtime(), &(uint64_t){0}, &ready);
+    // The dataplane that was told lives, and went on so. Another one waits for our word: while
+    // there was none, the partner may have taken over.
+    uint64_t epoch = 0;
+    enum channel_peer peer = channel_peer(r->set->channel, uv_hrtime(), &epoch, &ready);
+    bool same = good && (peer == PEER_ALIVE || peer == PEER_STALLED) && epoch == state.epoch &&
+                channel_peer_pid(r->set->channel) == state.pid;
     for (int g = 0; good && g < 2; g++) {
         r->group[g].term = state.group[g].term;
-        // A living dataplane went on as it was told.
-        if ((peer == PEER_ALIVE || peer == PEER_STALLED) && state.group[g].role == GROUP_ACTIVE)
+        if (same && state.group[g].role == GROUP_ACTIVE)
             r->group[g].role = GROUP_ACTIVE;
     }
-    r->contact = good && (peer == PEER_ALIVE || peer == PEER_STALLED);
+    r->contact = same;
 }
 
 // ---- roles
@@ -88,7 +98,7 @@ static void become(struct replicate *r, unsigned group, uint8_t role, uint32_t t
     g->term = term;
     g->claim = 0;
     g->handing = false;
-    save(r);
+    groups_save(r);
     groups_tell_dataplane(r);
     if (!changed)
         return;

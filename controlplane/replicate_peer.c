@@ -75,6 +75,7 @@ void replicate_dataplane(struct replicate *r)
         return;
     r->robbed_ms = 0;
     r->bfd_state = BFD_UNKNOWN; // what its predecessor saw is past
+    groups_save(r);
     groups_tell_dataplane(r);
     if (replink_up(r->link))
         keys_begin(r); // PEER follows with the round's keys

@@ -113,6 +113,7 @@ void replicate_synchronise(struct replicate *r, unsigned group);
 
 // replicate_groups.c
 void groups_load(struct replicate *r); // from the file that outlives us
+void groups_save(const struct replicate *r);
 void groups_hello(const struct replicate *r, struct wire_hello *hello);
 void groups_up(struct replicate *r, const struct wire_hello *hello);
 void groups_down(struct replicate *r);

@@ -647,6 +647,33 @@ static void test_a_node_comes_back(void **state)
     assert_true(streams_find(a.set->streams, "demo")->remote);
 }
 
+// Both processes start again, and the dataplane is there first: it is not the one that served.
+static void test_a_new_dataplane_serves_nothing(void **state)
+{
+    char why[256];
+    uint32_t term = a.r->group[0].term;
+    assert_true(group_held(a.r, 0));
+    uint16_t port = replink_port(a.r->link);
+    a.config->parsed.partner.listen = address(1, port);
+    pass(50); // the loop has seen the dataplane
+    replicate_free(a.r);
+    sessions_free(a.set);
+    start_control(&a);
+    assert_true(group_held(a.r, 0)); // only the control plane did: the other goes on
+    pass(50);
+    replicate_free(a.r);
+    sessions_free(a.set);
+    channel_close(&a.dp);
+    assert_int_equal(channel_open(&a.dp, a.dir, why, sizeof(why)), 0);
+    channel_beat(&a.dp, uv_hrtime(), true);
+    take_over(&b, term + 1);
+    start_control(&a);
+    assert_false(group_held(a.r, 0));
+    assert_non_null(replicate_refusal(a.r)); // until it has heard the partner
+    await(connected, NULL);
+    await(b_holds_both, NULL);
+}
+
 // What a PATCH came to.
 struct patched {
     int calls, status, retry_after_s;
@@ -874,6 +901,7 @@ int main(void)
         TEST(test_split_brain),
         TEST(test_resynchronisation),
         TEST(test_a_node_comes_back),
+        TEST(test_a_new_dataplane_serves_nothing),
         TEST(test_ice_restarts_at_either_node),
         TEST(test_an_ice_restart_that_has_to_wait),
         TEST(test_an_answer_waits),
