@@ -100,7 +100,7 @@ void failover_group(struct worker *worker, const struct msg_group *message)
 }
 
 // The partner is gone: what it served is ours from the next packet on.
-static void take_over(struct worker *worker, uint8_t peer)
+static void take_over(struct worker *worker, uint8_t peer, uint64_t heard_ns)
 {
     struct dataplane *dp = worker->dp;
     for (uint8_t g = 1; g < MSG_GROUPS; g++) {
@@ -111,6 +111,7 @@ static void take_over(struct worker *worker, uint8_t peer)
         uint64_t start = rte_rdtsc_precise();
         uint32_t term = msg_next_term(atomic_load(&dp->term[g]), group->config.home);
         atomic_store_explicit(&dp->seized[g], term, memory_order_relaxed);
+        atomic_store_explicit(&dp->unserved_since[g], heard_ns, memory_order_relaxed);
         set_active(dp, g, term, true, worker->now_ns);
         set_addresses(dp, group, true);
         uint64_t cycles = rte_rdtsc_precise() - start;
@@ -254,11 +255,12 @@ static void send_bfd(struct worker *worker, uint8_t number)
 // Whether a partner that was up, and is not now, is to be replaced. One that we do not hear is; one
 // that goes down on purpose hands over in another way; and without a link it is us who are away.
 // One that does not hear us lives: it answers at once, and is up again with its next packet. But if
-// it dies before, BFD does not say so, because it is slow while it is down (RFC 5880 6.8.3).
+// it dies before, BFD does not say so, because it is slow while it is down (RFC 5880 6.8.3): so it
+// is given three times the detection time.
 static bool is_lost(struct worker *worker, struct watch *watch)
 {
     const struct bfd *bfd = &watch->bfd;
-    uint64_t patience = UINT64_C(1000) * bfd->config.multiplier * bfd->config.min_rx_us;
+    uint64_t patience = UINT64_C(3000) * bfd->config.multiplier * bfd->config.min_rx_us;
     if (watch->fell_ns == 0)
         return false;
     if (bfd->state == BFD_UP || bfd->remote_state == BFD_ADMIN_DOWN) {
@@ -280,7 +282,7 @@ static void judge(struct worker *worker, uint8_t number)
     if (down)
         watch->fell_ns = worker->now_ns;
     if (is_lost(worker, watch))
-        take_over(worker, number);
+        take_over(worker, number, heard);
     if (watch->bfd.state == watch->told)
         return;
     watch->told = watch->bfd.state;

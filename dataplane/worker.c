@@ -8,6 +8,7 @@
 #include "housekeep.h"
 #include "ice.h"
 #include "ingest.h"
+#include "takeover.h"
 #include "trunk.h"
 #include <rte_cycles.h>
 #include <rte_ethdev.h>
@@ -382,8 +383,9 @@ bool worker_turn(struct worker *worker)
     if (worker->revoked)
         return false;
     failover_turn(worker);
+    unsigned work = takeover_turn(worker);
     unsigned received = receive(worker);
-    unsigned work = received + take_mail(worker);
+    work += received + take_mail(worker);
     failover_judge(worker, received < BURST);
     fanout_resend_queued(worker);
     fan_out_waiting(worker);

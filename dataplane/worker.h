@@ -69,11 +69,12 @@ struct dataplane {
     _Atomic bool stop;
     _Atomic uint32_t mode; // enum abi_mode. main core: wo
     // Protection. Worker 0: wo.
-    _Atomic uint32_t active_groups;            // bit g: group g is ours to serve
-    _Atomic uint32_t term[MSG_GROUPS];         // of each group
-    _Atomic uint32_t seized[MSG_GROUPS];       // the term in which failure detection made it ours
-    _Atomic uint64_t active_since[MSG_GROUPS]; // CLOCK_MONOTONIC
-    _Atomic uint32_t taken;                    // bit g: the group's addresses are ours
+    _Atomic uint32_t active_groups;              // bit g: group g is ours to serve
+    _Atomic uint32_t term[MSG_GROUPS];           // of each group
+    _Atomic uint32_t seized[MSG_GROUPS];         // the term in which failure detection made it ours
+    _Atomic uint64_t unserved_since[MSG_GROUPS]; // when its partner was last heard then
+    _Atomic uint64_t active_since[MSG_GROUPS];   // CLOCK_MONOTONIC
+    _Atomic uint32_t taken;                      // bit g: the group's addresses are ours
     _Atomic bool
         given; // our own addresses are the partner's now: we say nothing of them on the link
     _Atomic uint64_t peer_mac[MSG_PEERS];             // next hop towards the partner; 0: unknown
@@ -133,6 +134,7 @@ struct worker {
 
     struct peer *peers;     // MSG_PEERS
     uint32_t active_groups; // of this turn; bit 0 always
+    uint32_t served_groups; // of the turn before
     struct group groups[MSG_GROUPS];
     uint32_t told_term[MSG_GROUPS]; // of the last GROUP on this worker's lane
     bool told_active[MSG_GROUPS];

@@ -1,0 +1,65 @@
+#include "takeover.h"
+#include "fanout.h"
+
+#define PACKETS_MAX 64     // of a track: the newest; viewers ask for what is missing before
+#define MARGIN_NS 10000000 // what the partner still heard us say, it may not have got out
+
+// The track's packets since then that the ring holds, oldest first.
+static unsigned recent(const struct track *track, uint64_t since_ns, struct rte_mbuf *packets[])
+{
+    unsigned count = 0;
+    uint64_t first = track->next_index > PACKETS_MAX ? track->next_index - PACKETS_MAX : 0;
+    for (uint64_t index = first; index < track->next_index; index++) {
+        struct rte_mbuf *m = cache_get(&track->ring, index);
+        if (m && media_meta(m)->arrival_ns >= since_ns)
+            packets[count++] = m;
+    }
+    return count;
+}
+
+static unsigned send_recent(struct worker *worker, const struct stream *stream, uint64_t since_ns)
+{
+    struct rte_mbuf *packets[MSG_MAX_TRACKS][PACKETS_MAX];
+    struct fan_group groups[MSG_MAX_TRACKS];
+    unsigned count = 0;
+    for (int t = 0; t < stream->tracks; t++) {
+        unsigned n = recent(&stream->track[t], since_ns, packets[t]);
+        if (n)
+            groups[count++] = (struct fan_group){
+                .track = (struct track *)&stream->track[t], .packets = packets[t], .count = n};
+    }
+    return count ? fanout_run(worker, groups, count) : 0;
+}
+
+static unsigned serve_since(struct worker *worker, uint8_t group, uint64_t since_ns)
+{
+    const struct tables *tables = &worker->tables;
+    uint32_t all = worker->active_groups, seen = 0;
+    unsigned sent = 0;
+    worker->active_groups = 1u << group; // nobody else needs it
+    for (uint32_t i = 0; i < tables->max_streams && seen < tables->stream_count; i++) {
+        if (!tables->streams[i])
+            continue;
+        seen++;
+        sent += send_recent(worker, tables->streams[i], since_ns);
+    }
+    worker->active_groups = all;
+    return sent;
+}
+
+unsigned takeover_turn(struct worker *worker)
+{
+    struct dataplane *dp = worker->dp;
+    uint32_t gained = worker->active_groups & ~worker->served_groups;
+    unsigned sent = 0;
+    worker->served_groups = worker->active_groups;
+    for (; gained; gained &= gained - 1) {
+        uint8_t g = (uint8_t)__builtin_ctz(gained);
+        uint32_t term = atomic_load_explicit(&dp->term[g], memory_order_relaxed);
+        if (!term || atomic_load_explicit(&dp->seized[g], memory_order_relaxed) != term)
+            continue; // handed over: nothing is lost
+        uint64_t since = atomic_load_explicit(&dp->unserved_since[g], memory_order_relaxed);
+        sent += serve_since(worker, g, since - MARGIN_NS);
+    }
+    return sent;
+}

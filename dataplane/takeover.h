@@ -1,0 +1,12 @@
+// The first moment after a takeover: what the partner may have died with before it was sent.
+#ifndef HITLESS_TAKEOVER_H
+#define HITLESS_TAKEOVER_H
+
+#include "worker.h"
+
+// Every turn, after failover_turn. Viewers of groups that failure detection has just made ours get
+// what came since the partner was last heard, at once and without asking: the same bytes under the
+// same indexes, should they have some of it already. Returns the number of packets sent.
+unsigned takeover_turn(struct worker *worker);
+
+#endif
