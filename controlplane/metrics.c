@@ -53,9 +53,10 @@ static const struct gauge {
     {"worker_tx_mbufs_free", "free buffers for leaving packets",
      offsetof(struct stats_worker, tx_free)},
     {"worker_tx_mbufs", "buffers for leaving packets", offsetof(struct stats_worker, tx_size)},
-    {"worker_cache_mbufs_free", "free buffers for packet rings",
+    {"worker_cache_mbufs_free", "free blocks of the packet rings' memory, 16 KiB each",
      offsetof(struct stats_worker, cache_free)},
-    {"worker_cache_mbufs", "buffers for packet rings", offsetof(struct stats_worker, cache_size)},
+    {"worker_cache_mbufs", "blocks of the packet rings' memory, 16 KiB each",
+     offsetof(struct stats_worker, cache_size)},
 };
 
 static void write_worker_gauges(FILE *out, struct channel *channel, uint32_t workers)

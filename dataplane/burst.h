@@ -1,4 +1,4 @@
-// What rides with a packet through the stages, in the mbuf's private area.
+// What rides with a packet through the stages.
 #ifndef HITLESS_BURST_H
 #define HITLESS_BURST_H
 
@@ -8,10 +8,10 @@
 
 #define BURST 32
 
-// A media packet that was opened: header and plaintext payload stand contiguously in its mbuf,
-// which is immutable from then on and shared by reference count between the ring, the fan-out
-// and other workers.
-struct media_meta {
+// A media packet that was opened: what is known of it, then its header and plaintext payload.
+// Immutable from then on. On its way to the fan-out and to other workers it is the data of an mbuf,
+// shared by reference count; each worker's ring keeps a copy.
+struct media {
     uint64_t index;      // extended sequence number in the track's own space, see ingest.h
     uint64_t arrival_ns; // CLOCK_MONOTONIC
     uint64_t stream;     // stream id
@@ -19,16 +19,29 @@ struct media_meta {
     uint16_t header;     // bytes before the payload
     uint16_t payload;    // bytes of payload, padding included
     uint8_t track;
-    bool marker, padding, keyframe;
+    bool marker : 1, padding : 1, keyframe : 1;
+    bool essential : 1; // others are decoded from it, see nack_policy.h
+    uint8_t pad[2];
+    uint8_t bytes[];
 };
-_Static_assert(sizeof(struct media_meta) <= PKT_META_SIZE, "fits the mbuf's private area");
+#define MEDIA_KNOWN offsetof(struct media, bytes)
+_Static_assert(MEDIA_KNOWN == 36, "every packet of every ring has it");
 
-static inline struct media_meta *media_meta(struct rte_mbuf *m)
+static inline size_t media_size(const struct media *media)
 {
-    return rte_mbuf_to_priv(m);
+    return MEDIA_KNOWN + media->header + media->payload;
 }
 
-// What a mailbox between workers carries, told apart by the mbuf's private area.
-enum mail_kind { MAIL_FRAME = 1, MAIL_MEDIA, MAIL_CLOCK };
+// Writes what is known of a packet in front of its bytes. (An assignment would take the first of
+// them along: the structure's size is a multiple of 8.)
+static inline void media_note(struct media *media, const struct media *known)
+{
+    memcpy(media, known, MEDIA_KNOWN);
+}
+
+static inline struct media *media_of(const struct rte_mbuf *m)
+{
+    return rte_pktmbuf_mtod(m, struct media *);
+}
 
 #endif

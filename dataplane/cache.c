@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define RESIZE_INTERVAL_NS 500000000ull
 #define SLOTS_LEAST 16u
@@ -14,17 +15,21 @@ static uint32_t round_up(uint32_t n)
     return size;
 }
 
-int cache_init(struct cache *cache, uint32_t min, uint32_t max, uint64_t span_ns,
-               void (*release)(void *packet))
+int cache_init(struct cache *cache, struct cache_store *store, uint32_t min, uint32_t max,
+               uint64_t span_ns)
 {
-    *cache = (struct cache){
-        .min = round_up(min), .max = round_up(max), .span_ns = span_ns, .release = release};
+    *cache = (struct cache){.store = store,
+                            .pen = {.block = CACHE_NO_BLOCK},
+                            .min = round_up(min),
+                            .max = round_up(max),
+                            .span_ns = span_ns};
     if (cache->max < cache->min)
         cache->max = cache->min;
     cache->slots = calloc(cache->min, sizeof(*cache->slots));
     if (!cache->slots)
         return -ENOMEM;
     cache->mask = cache->min - 1;
+    store->rings++;
     return 0;
 }
 
@@ -32,7 +37,7 @@ static void drop_slot(struct cache *cache, struct cache_slot *slot)
 {
     if (!slot->packet)
         return;
-    cache->release(slot->packet);
+    cache_store_give(cache->store, &cache->pen, slot->packet);
     slot->packet = NULL;
     cache->used--;
 }
@@ -41,13 +46,17 @@ void cache_clear(struct cache *cache, uint64_t floor)
 {
     for (uint32_t i = 0; cache->slots && i <= cache->mask; i++)
         drop_slot(cache, &cache->slots[i]);
+    cache_store_lift(cache->store, &cache->pen);
     cache->started = 0;
     cache->floor = floor;
 }
 
 void cache_free(struct cache *cache)
 {
+    if (!cache->slots)
+        return;
     cache_clear(cache, 0);
+    cache->store->rings--;
     free(cache->slots);
     cache->slots = NULL;
 }
@@ -63,31 +72,63 @@ static void advance(struct cache *cache, uint64_t index)
     cache->highest = index;
 }
 
-int cache_put(struct cache *cache, uint64_t index, void *packet)
+// Lets go of the oldest packets until no more than `blocks` blocks are held. They may not come
+// again.
+static void shrink_to(struct cache *cache, uint32_t blocks)
+{
+    uint64_t at = cache->highest > cache->mask ? cache->highest - cache->mask : 0;
+    if (at < cache->floor)
+        at = cache->floor;
+    for (; cache->used && cache->pen.held > blocks && at <= cache->highest; at++) {
+        struct cache_slot *slot = &cache->slots[at & cache->mask];
+        if (slot->index == at)
+            drop_slot(cache, slot);
+        cache->floor = at + 1;
+    }
+}
+
+void cache_relieve(struct cache *cache)
+{
+    shrink_to(cache, cache->pen.held / 2);
+}
+
+// Where memory is short the ring's oldest packets make room.
+static uint8_t *make_room(struct cache *cache, size_t size)
+{
+    if (cache_store_full(&cache->pen, size))
+        shrink_to(cache, cache->pen.held - cache_store_due(cache->store, &cache->pen));
+    return cache_store_take(cache->store, &cache->pen, size);
+}
+
+int cache_put(struct cache *cache, uint64_t index, const void *packet, size_t size)
 {
     struct cache_slot *slot = &cache->slots[index & cache->mask];
     if (index < cache->floor)
         return -ESTALE;
+    if (cache->started && index <= cache->highest) {
+        if (cache->highest - index > cache->mask)
+            return -ESTALE;
+        if (slot->packet && slot->index == index)
+            return -EEXIST;
+    }
+    uint8_t *copy = make_room(cache, size);
+    if (!copy)
+        return -ENOBUFS;
+    if (index < cache->floor) { // it has just been raised
+        cache_store_give(cache->store, &cache->pen, copy);
+        return -ESTALE;
+    }
+    memcpy(copy, packet, size);
     if (!cache->started) {
         cache->started = 1;
         cache->highest = cache->checked_highest = index;
     } else if (index > cache->highest) {
         advance(cache, index);
-    } else if (cache->highest - index > cache->mask) {
-        return -ESTALE;
-    } else if (slot->packet && slot->index == index) {
-        return -EEXIST;
     }
     drop_slot(cache, slot);
-    *slot = (struct cache_slot){.index = index, .packet = packet};
+    *slot = (struct cache_slot){.index = index, .packet = copy};
     cache->used++;
     return 0;
-}
-
-void *cache_get(const struct cache *cache, uint64_t index)
-{
-    const struct cache_slot *slot = &cache->slots[index & cache->mask];
-    return slot->packet && slot->index == index ? slot->packet : NULL;
 }
 
 static int resize_to(struct cache *cache, uint32_t size)
@@ -112,12 +153,7 @@ static int resize_to(struct cache *cache, uint32_t size)
     return 1;
 }
 
-int cache_halve(struct cache *cache)
-{
-    return cache->mask + 1 > SLOTS_LEAST ? resize_to(cache, (cache->mask + 1) / 2) : 0;
-}
-
-int cache_resize(struct cache *cache, uint64_t now_ns, uint32_t spare)
+int cache_resize(struct cache *cache, uint64_t now_ns)
 {
     uint64_t elapsed = now_ns - cache->checked_ns;
     if (!cache->started || elapsed < RESIZE_INTERVAL_NS)
@@ -135,8 +171,6 @@ int cache_resize(struct cache *cache, uint64_t now_ns, uint32_t spare)
     if (want < cache->min)
         want = cache->min;
     uint32_t size = cache->mask + 1;
-    while (want > size && want - size > spare)
-        want /= 2;
     if (want > size)
         return resize_to(cache, want);
     if (want <= size / 4)

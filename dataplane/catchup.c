@@ -6,7 +6,7 @@
 #define SHARE 16   // of one viewer
 
 // The first packet of the last key frame, if the ring still has it.
-static struct rte_mbuf *last_key(const struct track *track)
+static const struct media *last_key(const struct track *track)
 {
     return track->key_sent ? cache_get(&track->ring, track->key_index) : NULL;
 }
@@ -25,9 +25,8 @@ void catchup_prepare(struct worker *worker, const struct session *session)
         if (!tables_sub(&worker->tables, session, i))
             continue;
         struct track *track = &stream->track[session->track[i].source];
-        struct rte_mbuf *key = last_key(track);
-        if (is_video(track) &&
-            (!key || worker->now_ns - media_meta(key)->arrival_ns > CATCHUP_FRESH_NS))
+        const struct media *key = last_key(track);
+        if (is_video(track) && (!key || worker->now_ns - key->arrival_ns > CATCHUP_FRESH_NS))
             track->key_wanted = true;
     }
 }
@@ -36,11 +35,11 @@ void catchup_prepare(struct worker *worker, const struct session *session)
 static bool begin(struct worker *worker, const struct session *session, uint8_t number,
                   const struct track *track, struct sub *sub)
 {
-    struct rte_mbuf *key = last_key(track);
+    const struct media *key = last_key(track);
     if (!key || sub->foreign || worker->catchup_count == RTE_DIM(worker->catchup) ||
         track->next_index - track->key_index > CATCHUP_BACK)
         return false;
-    uint64_t arrival_ns = media_meta(key)->arrival_ns;
+    uint64_t arrival_ns = key->arrival_ns;
     if (worker->now_ns - arrival_ns > CATCHUP_BACK_NS)
         return false;
     if (!sub->numbered) {
@@ -73,7 +72,7 @@ void catchup_begin(struct worker *worker, struct session *session)
 // Takes up to `room` packets that are due from the ring. What it misses is left out: the viewer
 // asks for it, as for any loss.
 static unsigned take_due(const struct worker *worker, struct catchup *c, const struct track *track,
-                         struct rte_mbuf **packets, unsigned room)
+                         const struct media **packets, unsigned room)
 {
     const struct cache *ring = &track->ring;
     uint64_t due_ns = c->from_ns + (worker->now_ns - c->began_ns) * CATCHUP_SPEED;
@@ -81,8 +80,8 @@ static unsigned take_due(const struct worker *worker, struct catchup *c, const s
     if (track->next_index - c->next > cache_slots(ring))
         c->next = track->next_index - cache_slots(ring);
     for (; count < room && c->next < track->next_index; c->next++) {
-        struct rte_mbuf *m = cache_get(ring, c->next);
-        if (m && media_meta(m)->arrival_ns > due_ns)
+        const struct media *m = cache_get(ring, c->next);
+        if (m && m->arrival_ns > due_ns)
             break;
         if (m)
             packets[count++] = m;
@@ -104,7 +103,7 @@ static bool go_on(struct worker *worker, struct catchup *c, unsigned room, unsig
         return false;
     }
     struct track *track = &stream->track[session->track[c->track].source];
-    struct rte_mbuf *packets[SHARE];
+    const struct media *packets[SHARE];
     unsigned count = take_due(worker, c, track, packets, RTE_MIN(room, (unsigned)SHARE));
     *sent += fanout_one(worker, track, sender, sub, packets, count);
     if (c->next < track->next_index)

@@ -4,6 +4,7 @@
 // at before rte_eal_init, because EAL's own messages name symptoms, not remedies.
 #include "eal.h"
 #include "../drivers/port.h"
+#include "abi/pools.h"
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -23,23 +24,27 @@
 #define BASE_MB 96u           // EAL's own, rings, tables and crypto operations
 #define CRYPTO_SESSION 16384u // bytes of one key's sessions in a cryptodev
 #define POOL_CACHE 256u
-#define AFXDP_HELD 6144u // mbufs in the fill, completion and transmit rings of a socket
-#define POOL_SPARE 128u  // mbufs beside those that a port holds, at the very least
-#define RING_LEAST 16u   // packets that a track's ring holds when memory is short
+// Opened packets on their way: those of a turn, and for each other worker what its mailbox takes
+// and what lies in its core's cache of the pool.
+#define MEDIA_MBUFS 1023u
+#define MEDIA_ELSEWHERE (1024u + 2 * POOL_CACHE)
 #define MB (1024ull * 1024)
 
 static struct eal_pools pools[ABI_MAX_WORKERS];
 static uint32_t pool_workers;
+static struct cache_store *stores[ABI_MAX_WORKERS]; // made at the start, each for its first taker
+static uint32_t cache_blocks;
 
 struct pool_plan {
-    uint32_t rx, tx, cache; // mbufs of one worker; tx 0: shares rx
+    uint32_t rx, tx, media; // mbufs of one worker; tx 0: shares rx
     uint16_t room;          // bytes of data room
 };
 
 static struct pool_plan plan_pools(const struct abi_config *config)
 {
-    struct pool_plan plan = {
-        .rx = config->rx_mbufs, .tx = config->tx_mbufs, .cache = config->cache_mbufs};
+    struct pool_plan plan = {.rx = config->rx_mbufs,
+                             .tx = config->tx_mbufs,
+                             .media = MEDIA_MBUFS + (config->workers - 1) * MEDIA_ELSEWHERE};
     if (config->port_kind == ABI_PORT_AF_XDP) {
         plan.rx += plan.tx;
         plan.tx = 0;
@@ -52,7 +57,7 @@ static struct pool_plan plan_pools(const struct abi_config *config)
 static unsigned memory_needed_mb(const struct abi_config *config)
 {
     struct pool_plan plan = plan_pools(config);
-    uint32_t elt = sizeof(struct rte_mbuf) + PKT_META_SIZE + plan.room;
+    uint32_t elt = sizeof(struct rte_mbuf) + plan.room;
     // Four channels of memory at most spread objects by another two cache lines, and the pool's
     // ring holds a pointer per object, rounded up to a power of two.
     uint64_t object = rte_mempool_calc_obj_size(elt, 0, NULL) + 2 * RTE_CACHE_LINE_SIZE;
@@ -61,7 +66,7 @@ static unsigned memory_needed_mb(const struct abi_config *config)
     if (!config->hugepages)
         object = object < page ? page / (page / object) : RTE_ALIGN(object, page);
     object += 16;
-    uint64_t mbufs = (uint64_t)plan.rx + plan.tx + plan.cache;
+    uint64_t mbufs = (uint64_t)plan.rx + plan.tx + plan.media;
     uint64_t bytes = mbufs * object * config->workers;
     if (config->crypto == ABI_CRYPTO_CRYPTODEV)
         bytes += (uint64_t)(config->max_sessions + config->max_streams) * config->workers *
@@ -114,36 +119,14 @@ static int check_memory(const struct abi_config *config, char *why, size_t why_s
                      need, (unsigned long long)have, pages);
 }
 
-// A pool is refused that would be four fifths full, from where on nobody new is let in, before the
-// first packet is there.
-static int check_pool(const char *key, uint32_t mbufs, uint64_t held, const char *whose, char *why,
-                      size_t why_size)
-{
-    uint64_t least = (held + POOL_SPARE) * 5 / 4;
-    if (mbufs >= least)
-        return 0;
-    return port_fail(why, why_size, EINVAL, "%s: %u are too few for %s, which take %llu: give %llu",
-                     key, mbufs, whose, (unsigned long long)held, (unsigned long long)least);
-}
-
 static int check_pools(const struct abi_config *config, char *why, size_t why_size)
 {
-    bool afxdp = config->port_kind == ABI_PORT_AF_XDP;
-    uint64_t held = config->port_kind == ABI_PORT_PCI ? PORT_DESCRIPTORS : 0;
-    uint64_t rings = (uint64_t)config->max_streams * 2 * RING_LEAST; // sound and picture
-    uint32_t both = config->rx_mbufs + config->tx_mbufs;
-    int error =
-        check_pool("cache_mbufs", config->cache_mbufs, rings, "the streams' rings", why, why_size);
-    if (error == 0 && afxdp)
-        return check_pool("rx_mbufs and tx_mbufs", both, AFXDP_HELD, "the socket's rings", why,
-                          why_size);
-    if (error == 0)
-        error =
-            check_pool("rx_mbufs", config->rx_mbufs, held, "the port's descriptors", why, why_size);
-    if (error == 0)
-        error =
-            check_pool("tx_mbufs", config->tx_mbufs, held, "the port's descriptors", why, why_size);
-    return error;
+    struct pools_short missing;
+    if (pools_check(config, &missing))
+        return 0;
+    return port_fail(why, why_size, EINVAL, "%s: %u are too few for %s, which take %llu: give %llu",
+                     missing.key, missing.given, missing.whose, (unsigned long long)missing.held,
+                     (unsigned long long)missing.least);
 }
 
 static int check_core(const cpu_set_t *allowed, int core, const char *whose, char *why,
@@ -253,7 +236,7 @@ static struct rte_mempool *make_pool(const char *kind, uint32_t worker, uint32_t
     char name[RTE_MEMPOOL_NAMESIZE];
     unsigned cache = RTE_MIN(POOL_CACHE, mbufs / 4);
     snprintf(name, sizeof(name), "%s_%u", kind, worker);
-    return rte_pktmbuf_pool_create(name, mbufs, cache, PKT_META_SIZE, room,
+    return rte_pktmbuf_pool_create(name, mbufs, cache, 0, room,
                                    (int)rte_lcore_to_socket_id(eal_worker_lcore(worker)));
 }
 
@@ -265,12 +248,18 @@ static int make_pools(const struct abi_config *config, char *why, size_t why_siz
         pool_workers = w + 1;
         p->rx = make_pool("rx", w, plan.rx, plan.room);
         p->tx = plan.tx ? make_pool("tx", w, plan.tx, plan.room) : p->rx;
-        p->cache = make_pool("cache", w, plan.cache, plan.room);
-        if (p->rx == NULL || p->tx == NULL || p->cache == NULL)
+        p->media = make_pool("media", w, plan.media, plan.room);
+        if (p->rx == NULL || p->tx == NULL || p->media == NULL)
             return port_fail(why, why_size, ENOMEM,
                              "no memory for worker %u's packets (%s): give more hugepages, or "
-                             "lower 'rx_mbufs', 'tx_mbufs' and 'cache_mbufs'",
+                             "lower 'rx_mbufs' and 'tx_mbufs'",
                              w, rte_strerror(rte_errno));
+        cache_blocks = pools_cache_blocks(config);
+        stores[w] = cache_store_new(cache_blocks, true);
+        if (stores[w] == NULL)
+            return port_fail(why, why_size, ENOMEM,
+                             "no memory for %u MB of worker %u's packet rings: lower 'cache_mbufs'",
+                             (unsigned)((uint64_t)cache_blocks * CACHE_BLOCK / MB), w);
     }
     return 0;
 }
@@ -298,12 +287,14 @@ int eal_start(const struct abi_config *config, char *why, size_t why_size)
 void eal_stop(void)
 {
     for (uint32_t w = 0; w < pool_workers; w++) {
-        rte_mempool_free(pools[w].cache);
+        cache_store_free(stores[w]);
+        rte_mempool_free(pools[w].media);
         if (pools[w].tx != pools[w].rx)
             rte_mempool_free(pools[w].tx);
         rte_mempool_free(pools[w].rx);
     }
     memset(pools, 0, sizeof(pools));
+    memset((void *)stores, 0, sizeof(stores));
     pool_workers = 0;
     rte_eal_cleanup();
 }
@@ -318,6 +309,13 @@ uint32_t eal_pool_free(const struct rte_mempool *pool)
     const struct rte_mempool_cache *cache =
         rte_mempool_default_cache((struct rte_mempool *)pool, rte_lcore_id());
     return eal_pool_shared(pool) + (cache ? cache->len : 0);
+}
+
+struct cache_store *eal_take_store(uint32_t worker)
+{
+    struct cache_store *store = stores[worker];
+    stores[worker] = NULL;
+    return store ? store : cache_store_new(cache_blocks, false);
 }
 
 const struct eal_pools *eal_worker_pools(uint32_t worker)

@@ -6,11 +6,11 @@
 #define HITLESS_EAL_H
 
 #include "abi/abi.h"
+#include "cache_store.h"
 #include <rte_mempool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define PKT_META_SIZE 64  // private bytes of every mbuf, for the packet's own state
 #define PKT_ROOM_MIN 2048 // bytes of packet that an mbuf takes, headroom not counted
 
 // One worker's mempools. On an AF_XDP port `tx` is `rx`: what leaves then lies in the socket's own
@@ -18,7 +18,7 @@
 struct eal_pools {
     struct rte_mempool *rx;    // what arrives
     struct rte_mempool *tx;    // what leaves
-    struct rte_mempool *cache; // packet rings
+    struct rte_mempool *media; // opened packets on their way to viewers and other workers
 };
 
 // Checks the port, cores and memory, starts EAL with `config->workers` worker lcores and makes
@@ -34,6 +34,10 @@ void eal_stop(void);
 uint32_t eal_pool_free(const struct rte_mempool *pool);
 // The same without what lies in its own cache: how many any thread could have.
 uint32_t eal_pool_shared(const struct rte_mempool *pool);
+
+// The memory of that worker's packet rings, the caller's to free: what was made at the start, or,
+// where an earlier worker of this number has that, as much anew. NULL: no memory.
+struct cache_store *eal_take_store(uint32_t worker);
 
 // The pools of worker 0..workers-1.
 const struct eal_pools *eal_worker_pools(uint32_t worker);

@@ -10,7 +10,7 @@
 
 // A packet and the extension blocks it gets, one per numbering in use among the track's viewers.
 struct plan {
-    const struct media_meta *meta;
+    const struct media *meta;
     const uint8_t *payload;
     uint8_t ext[TRACK_MAPS][EXT_BLOCK_MAX];
     uint8_t ext_length[TRACK_MAPS + 1]; // the last is for viewers without a map: 0
@@ -26,7 +26,7 @@ struct batch {
     unsigned left; // packets that may still come
 };
 
-static void note_key(struct track *track, const struct media_meta *meta)
+static void note_key(struct track *track, const struct media *meta)
 {
     bool same = track->key_sent && meta->timestamp == track->key_timestamp;
     if (!meta->keyframe || (track->key_sent && same != (meta->index < track->key_index)))
@@ -36,14 +36,13 @@ static void note_key(struct track *track, const struct media_meta *meta)
     track->key_index = meta->index;
 }
 
-static void make_plan(struct plan *plan, const struct track *track, struct rte_mbuf *m)
+static void make_plan(struct plan *plan, const struct track *track, const struct media *media)
 {
-    plan->meta = media_meta(m);
-    const uint8_t *packet = rte_pktmbuf_mtod(m, const uint8_t *);
-    plan->payload = packet + plan->meta->header;
+    plan->meta = media;
+    plan->payload = media->bytes + media->header;
     memset(plan->ext_length, 0, sizeof(plan->ext_length));
     struct rtp_view view;
-    if (rtp_parse_header(packet, plan->meta->header, &view) || !view.ext_profile)
+    if (rtp_parse_header(media->bytes, media->header, &view) || !view.ext_profile)
         return;
     uint8_t kind_of[16] = {0}; // publisher's id -> kind + 1
     for (unsigned kind = 0; kind < HDREXTS; kind++)
@@ -108,7 +107,7 @@ static bool batch_room(struct worker *worker, struct batch *batch)
 static inline size_t write_header(uint8_t *out, const struct plan *plan, const struct sub *sub,
                                   uint8_t pt, uint32_t ssrc, uint64_t index)
 {
-    const struct media_meta *meta = plan->meta;
+    const struct media *meta = plan->meta;
     uint8_t ext = plan->ext_length[sub->map];
     rtp_header_write(out, &(struct rtp_header){.pt = pt,
                                                .marker = meta->marker,
@@ -123,7 +122,7 @@ static inline size_t write_header(uint8_t *out, const struct plan *plan, const s
 }
 
 // Whether this viewer takes the packet; decides where its numbers start with the first one.
-static inline bool takes(struct sub *sub, const struct media_meta *meta, bool video)
+static inline bool takes(struct sub *sub, const struct media *meta, bool video)
 {
     // Made up here, they might be the partner's for other packets.
     if (sub->foreign)
@@ -172,7 +171,7 @@ static inline void look_ahead(struct ahead *ahead, const struct sender *senders)
 static inline bool add_packet(struct worker *worker, struct batch *batch, const struct plan *plan,
                               struct sender *sender, struct sub *sub)
 {
-    const struct media_meta *meta = plan->meta;
+    const struct media *meta = plan->meta;
     if (!batch_room(worker, batch)) {
         worker_drop(worker, DROP_no_mbuf);
         return false;
@@ -240,7 +239,7 @@ unsigned fanout_run(struct worker *worker, const struct fan_group *groups, unsig
         for (unsigned done = 0; done < group->count; done += PLANS) {
             unsigned n = RTE_MIN(group->count - done, (unsigned)PLANS);
             for (unsigned i = 0; i < n; i++)
-                note_key(group->track, media_meta(group->packets[done + i]));
+                note_key(group->track, group->packets[done + i]);
             for (unsigned i = 0; i < n; i++)
                 make_plan(&plans[i], group->track, group->packets[done + i]);
             sealed += fan_plans(worker, group->track, plans, n, &batch, &ahead);
@@ -253,7 +252,7 @@ unsigned fanout_run(struct worker *worker, const struct fan_group *groups, unsig
 }
 
 unsigned fanout_one(struct worker *worker, struct track *track, struct sender *sender,
-                    struct sub *sub, struct rte_mbuf *const *packets, unsigned count)
+                    struct sub *sub, const struct media *const *packets, unsigned count)
 {
     struct batch batch;
     unsigned sealed = 0;
@@ -275,25 +274,23 @@ unsigned fanout_one(struct worker *worker, struct track *track, struct sender *s
 }
 
 // What sending it again reads, all of it cold: a second ago nobody needed it.
-static void prefetch_resend(const struct sender *sender, struct rte_mbuf *packet)
+static void prefetch_resend(const struct sender *sender, const struct media *packet)
 {
-    const struct media_meta *meta = media_meta(packet);
-    const uint8_t *data = rte_pktmbuf_mtod(packet, const uint8_t *);
+    const uint8_t *data = (const uint8_t *)packet;
     const uint8_t *frame = (const uint8_t *)&sender->frame, *key = (const uint8_t *)&sender->tx;
     for (unsigned at = 0; at < sizeof(sender->frame); at += ABI_CACHE_LINE)
         rte_prefetch0(frame + at);
-    for (unsigned at = 0; at < meta->header + (unsigned)meta->payload; at += ABI_CACHE_LINE)
+    for (unsigned at = 0; at < media_size(packet); at += ABI_CACHE_LINE)
         rte_prefetch0(data + at);
     for (unsigned at = 0; at < sizeof(sender->tx); at += ABI_CACHE_LINE)
         rte_prefetch0(key + at);
 }
 
 void fanout_resend(struct worker *worker, struct session *session, struct track *track,
-                   struct sub *sub, struct rte_mbuf *packet, bool rtx)
+                   struct sub *sub, const struct media *packet, bool rtx)
 {
-    uint64_t original = (media_meta(packet)->index + sub->delta) & INDEX_MASK;
+    uint64_t original = (packet->index + sub->delta) & INDEX_MASK;
     prefetch_resend(tables_sender(&worker->tables, session), packet);
-    rte_mbuf_refcnt_update(packet, 1); // the ring may let go of it before its turn comes
     worker->resend[worker->resend_count++] =
         (struct resend){.session = session,
                         .track = track,
@@ -313,7 +310,7 @@ static bool add_resend(struct worker *worker, struct batch *batch, const struct 
     const struct sub *sub = r->sub;
     struct plan plan;
     make_plan(&plan, r->track, r->packet);
-    const struct media_meta *meta = plan.meta;
+    const struct media *meta = plan.meta;
     if (!sender->keyed || !sender->proven)
         return false;
     if (!batch_room(worker, batch)) {
@@ -365,8 +362,6 @@ void fanout_resend_queued(struct worker *worker)
     }
     if (batch.room)
         batch_end(worker, &batch);
-    for (unsigned i = 0; i < n; i++)
-        rte_pktmbuf_free(worker->resend[i].packet);
     worker->resend_count = 0;
     worker_stage(worker, before);
 }

@@ -8,7 +8,7 @@
 // Packets of one track, in order.
 struct fan_group {
     struct track *track;
-    struct rte_mbuf *const *packets;
+    const struct media *const *packets;
     unsigned count;
 };
 
@@ -19,13 +19,13 @@ unsigned fanout_run(struct worker *worker, const struct fan_group *groups, unsig
 // Sends packets of the track, in order, to one viewer as what they are to it: its first sight of
 // them. Borrows the packets. Returns the number of packets sealed.
 unsigned fanout_one(struct worker *worker, struct track *track, struct sender *sender,
-                    struct sub *sub, struct rte_mbuf *const *packets, unsigned count);
+                    struct sub *sub, const struct media *const *packets, unsigned count);
 
 // Has one packet of the ring sent to one viewer again when fanout_resend_queued is called, or
-// before: as RTX, with that viewer's next RTX index, or the very same packet (same index, same
-// bytes).
+// before; until then nothing is put into the ring. As RTX, with that viewer's next RTX index, or
+// the very same packet (same index, same bytes).
 void fanout_resend(struct worker *worker, struct session *session, struct track *track,
-                   struct sub *sub, struct rte_mbuf *packet, bool rtx);
+                   struct sub *sub, const struct media *packet, bool rtx);
 
 // Sends what fanout_resend was given.
 void fanout_resend_queued(struct worker *worker);

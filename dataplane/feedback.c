@@ -5,9 +5,6 @@
 #include "rtcp.h"
 
 #define RTCP_BUFFER 1200
-#define REPEAT_MIN_MS 10 // a request that comes sooner after the last is the same one
-#define REPEAT_MAX_MS 200
-#define RESENT_MS_BITS 13 // of struct resent
 
 int feedback_send(struct worker *worker, struct session *session, uint8_t *packet, size_t length)
 {
@@ -45,33 +42,6 @@ static struct protect_rtcp_source *find_source(struct worker *worker, struct ses
     return NULL;
 }
 
-// Where it is noted that this packet was sent again to this session.
-static struct resent *resent_slot(struct session *session, uint8_t track, uint16_t seq)
-{
-    return &session
-                ->resent_recently[(seq + track * SESSION_RESENT / MSG_MAX_TRACKS) % SESSION_RESENT];
-}
-
-static uint16_t resent_at(const struct worker *worker, uint8_t track)
-{
-    return (uint16_t)((track + 1) << RESENT_MS_BITS |
-                      (worker->now_ns / 1000000 & ((1 << RESENT_MS_BITS) - 1)));
-}
-
-// Whether this packet was sent again to this session within the last round trip.
-static bool repeated(const struct worker *worker, struct session *session, uint8_t track,
-                     uint16_t seq)
-{
-    uint32_t rtt_ms = session->rtt_us / 1000;
-    uint32_t window = rtt_ms < REPEAT_MIN_MS   ? REPEAT_MIN_MS
-                      : rtt_ms > REPEAT_MAX_MS ? REPEAT_MAX_MS
-                                               : rtt_ms;
-    const struct resent *last = resent_slot(session, track, seq);
-    uint16_t now = resent_at(worker, track);
-    return last->seq == seq && last->at >> RESENT_MS_BITS == track + 1 &&
-           ((unsigned)(now - last->at) & ((1 << RESENT_MS_BITS) - 1)) < window;
-}
-
 // What a request is about.
 struct request {
     struct session *session;
@@ -90,56 +60,74 @@ static void earn(struct worker *worker, const struct request *r)
     state->earned = r->sub->packets;
 }
 
-// The packet to send again, or NULL and why not.
-static struct rte_mbuf *find_packet(struct worker *worker, const struct request *r, uint16_t seq,
-                                    bool *key_frame, enum drop *why)
+// Notes a request for the end of the turn, if there is a packet to answer it with.
+static void ask(struct worker *worker, const struct request *r, uint16_t seq)
 {
     struct track *track = r->track;
     struct session_track *state = &r->session->feedback[r->number];
+    r->session->nacks++;
+    state->asked_since_report++;
+    worker_count(worker, COUNT_nack_asked, 1);
     uint64_t highest = (track->next_index + r->sub->delta) & INDEX_MASK;
     uint64_t index = (rtp_nearest_seq(highest, seq) - r->sub->delta) & INDEX_MASK;
-    struct rte_mbuf *packet = r->sub->numbered ? cache_get(&track->ring, index) : NULL;
-    *why = DROP_nack_missing;
-    if (!packet)
-        return NULL;
-    const struct media_meta *meta = media_meta(packet);
-    const uint8_t *payload = rte_pktmbuf_mtod(packet, const uint8_t *) + meta->header;
-    *key_frame = track->key_sent && meta->timestamp == track->key_timestamp;
-    *why = DROP_nack_policy;
-    if (worker->dp->config->nack_policy == ABI_NACK_ADAPTIVE && !*key_frame &&
-        !nack_gate_passes(&state->gate,
-                          nack_essential(track->config.codec, payload, meta->payload)))
-        return NULL;
-    *why = DROP_nack_repeated;
-    if (repeated(worker, r->session, r->number, seq))
-        return NULL;
-    *why = DROP_nack_budget;
-    return nack_budget_has(&state->budget, NACK_VIEWER_BURST, *key_frame) &&
-                   nack_budget_has(&worker->nack_budget, NACK_WORKER_BURST, *key_frame)
-               ? packet
-               : NULL;
-}
-
-static void resend(struct worker *worker, const struct request *r, uint16_t seq)
-{
-    struct session *session = r->session;
-    enum drop why;
-    bool key_frame = false;
-    session->nacks++;
-    session->feedback[r->number].asked_since_report++;
-    worker_count(worker, COUNT_nack_asked, 1);
-    struct rte_mbuf *packet = find_packet(worker, r, seq, &key_frame, &why);
-    if (!packet) {
-        worker_drop(worker, why);
+    const struct media *media = r->sub->numbered ? cache_get(&track->ring, index) : NULL;
+    if (!media) {
+        worker_drop(worker, DROP_nack_missing);
         return;
     }
-    bool rtx = r->sub->rtx_ssrc && r->sub->rtx_pt != MSG_NO_PT &&
-               failover_lease_rtx(worker, session, r->number);
-    *resent_slot(session, r->number, seq) =
-        (struct resent){.seq = seq, .at = resent_at(worker, r->number)};
-    nack_budget_spend(&session->feedback[r->number].budget);
-    nack_budget_spend(&worker->nack_budget);
-    fanout_resend(worker, session, r->track, r->sub, packet, rtx);
+    bool key = track->key_sent && media->timestamp == track->key_timestamp;
+    if (worker->dp->config->nack_policy == ABI_NACK_ADAPTIVE &&
+        !nack_gate_passes(&state->gate, key || media->essential)) {
+        worker_drop(worker, DROP_nack_policy);
+        return;
+    }
+    enum nack_rank rank = nack_rank(track->config.kind, key, media->essential);
+    if (worker->asked_count[rank] == RTE_DIM(worker->asked[rank]))
+        feedback_answer(worker);
+    worker->asked[rank][worker->asked_count[rank]++] =
+        (struct nack_asked){.session = r->session, .index = index, .track = r->number};
+    nack_recent_fetch(&worker->recent, nack_recent_key(r->session->id, r->number, index));
+}
+
+static void answer(struct worker *worker, const struct nack_asked *asked, enum nack_rank rank)
+{
+    struct session *session = asked->session;
+    struct stream *stream = tables_stream(&worker->tables, session->stream);
+    struct track *track = &stream->track[session->track[asked->track].source];
+    struct sub *sub = tables_sub(&worker->tables, session, asked->track);
+    struct nack_budget *budget = &session->feedback[asked->track].budget;
+    // Packets that came in meanwhile may have taken its place.
+    const struct media *media = cache_get(&track->ring, asked->index);
+    uint64_t key = nack_recent_key(session->id, asked->track, asked->index);
+    uint64_t now_ms = worker->now_ns / 1000000;
+    bool first = rank == NACK_FIRST;
+    if (!media) {
+        worker_drop(worker, DROP_nack_missing);
+    } else if (nack_recent_has(&worker->recent, key, now_ms, session->rtt_us / 1000)) {
+        worker_drop(worker, DROP_nack_repeated);
+    } else if (!nack_budget_has(budget, NACK_VIEWER_BURST, first) ||
+               !nack_budget_has(&worker->nack_budget, NACK_WORKER_BURST, first)) {
+        worker_drop(worker, DROP_nack_budget);
+    } else {
+        bool rtx = sub->rtx_ssrc && sub->rtx_pt != MSG_NO_PT &&
+                   failover_lease_rtx(worker, session, asked->track);
+        nack_recent_note(&worker->recent, key, now_ms);
+        nack_budget_spend(budget);
+        nack_budget_spend(&worker->nack_budget);
+        fanout_resend(worker, session, track, sub, media, rtx);
+    }
+}
+
+void feedback_answer(struct worker *worker)
+{
+    enum stage before = worker_stage(worker, STAGE_feedback);
+    for (enum nack_rank rank = 0; rank < NACK_RANKS; rank++) {
+        for (uint32_t i = 0; i < worker->asked_count[rank]; i++)
+            answer(worker, &worker->asked[rank][i], rank);
+        worker->asked_count[rank] = 0;
+    }
+    fanout_resend_queued(worker);
+    worker_stage(worker, before);
 }
 
 // The viewer's track that sends this SSRC; its stream track in `*track`.
@@ -218,7 +206,7 @@ static void on_nack(struct worker *worker, struct session *session,
     struct request request = {session, track, sub, number};
     earn(worker, &request);
     while (rtcp_nack_next(&iter, &seq))
-        resend(worker, &request, seq);
+        ask(worker, &request, seq);
 }
 
 static void on_viewer_feedback(struct worker *worker, struct session *session,

@@ -9,6 +9,10 @@
 void feedback_rtcp(struct worker *worker, struct session *session, const uint8_t *packet,
                    size_t length);
 
+// Sends what was asked for again in this turn: key frames and sound first, then what other pictures
+// are decoded from, then the rest; so when a budget runs short, it is for what matters least.
+void feedback_answer(struct worker *worker);
+
 // Seals `length` bytes of compound RTCP at `packet` (which has PROTECT_RTCP_ROOM bytes more) and
 // sends it to the session. 0 or a negative errno.
 int feedback_send(struct worker *worker, struct session *session, uint8_t *packet, size_t length);

@@ -12,10 +12,7 @@
 #define SWEEP_NS 1000000 // a share of the sessions; each has its turn every second
 #define SWEEPS_PER_SECOND 1000
 #define TELEMETRY_NS 200000000
-// Rings grow into three quarters of their pool, so that growth alone never has new sessions
-// refused, which happens at 80 %; below a sixteenth they give back.
-#define RING_SHARE(pool) ((pool) / 4 * 3)
-#define POOL_LOW(pool) ((pool) / 16)
+#define STORE_LOW(blocks) ((blocks) / 16) // free, from where on rings give back
 
 static void sweep_session(struct worker *worker, struct session *session)
 {
@@ -73,24 +70,11 @@ static void pass_key_wishes(struct worker *worker, struct stream *stream)
             memory_order_relaxed);
 }
 
-// While a worker's pool is nearly empty, everyone who holds packets of it gives the older half of
-// the largest ring back: what that worker holds itself need not be the most.
-static void relieve_pools(const struct worker *worker, struct cache *const largest[])
-{
-    for (uint32_t w = 0; w < worker->dp->workers; w++) {
-        const struct rte_mempool *pool = eal_worker_pools(w)->cache;
-        uint32_t left = w == worker->id ? eal_pool_free(pool) : eal_pool_shared(pool);
-        if (largest[w] && left < POOL_LOW(pool->size))
-            cache_halve(largest[w]);
-    }
-}
-
 static void tick_streams(struct worker *worker)
 {
     struct tables *tables = &worker->tables;
-    uint32_t seen = 0, slots = 0, limit = RING_SHARE(worker->pools.cache->size);
-    uint32_t spare = worker->ring_slots < limit ? limit - worker->ring_slots : 0;
-    struct cache *largest[ABI_MAX_WORKERS] = {NULL}; // of packets that this worker received
+    uint32_t seen = 0;
+    struct cache *largest = NULL;
     for (uint32_t i = 0; i < tables->max_streams && seen < tables->stream_count; i++) {
         struct stream *stream = tables->streams[i];
         if (!stream)
@@ -104,17 +88,14 @@ static void tick_streams(struct worker *worker)
             trunk_tick(worker, stream);
         for (int t = 0; t < stream->tracks; t++) {
             struct cache *ring = &stream->track[t].ring;
-            uint32_t before = cache_slots(ring);
-            if (cache_resize(ring, worker->now_ns, spare) && cache_slots(ring) > before)
-                spare -= cache_slots(ring) - before;
-            slots += cache_slots(ring);
-            struct cache **most = &largest[stream->source_worker % ABI_MAX_WORKERS];
-            if (!*most || cache_slots(ring) > cache_slots(*most))
-                *most = ring;
+            cache_resize(ring, worker->now_ns);
+            if (!largest || ring->pen.held > largest->pen.held)
+                largest = ring;
         }
     }
-    worker->ring_slots = slots;
-    relieve_pools(worker, largest);
+    // A stream that is silent keeps what it has, until others need it.
+    if (largest && worker->store->free < STORE_LOW(worker->store->blocks))
+        cache_relieve(largest);
 }
 
 void housekeep(struct worker *worker)

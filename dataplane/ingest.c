@@ -157,21 +157,21 @@ static void map_layer(const struct worker *worker, const struct stream *stream, 
                                         .timestamp = layer->sr_timestamp + layer->timestamp_delta};
 }
 
-// Turns the RTX packet in `m` into the packet that it repeats (RFC 4588 section 4).
-static bool unwrap_rtx(struct rte_mbuf *m, struct rtp_view *view, const struct place *place,
+// Turns the RTX packet in `media` into the packet that it repeats (RFC 4588 section 4).
+static bool unwrap_rtx(struct media *media, struct rtp_view *view, const struct place *place,
                        uint64_t *index)
 {
     uint16_t osn;
     if (!place->layer->media.ssrc || rtp_rtx_osn(view, &osn))
         return false; // padding that probes for bandwidth
-    uint8_t *head = rte_pktmbuf_mtod(m, uint8_t *);
-    memmove(head + RTP_RTX_OSN, head, view->header);
-    head = (uint8_t *)rte_pktmbuf_adj(m, RTP_RTX_OSN);
+    uint8_t *head = media->bytes, *payload = head + view->header;
+    size_t length = view->length - RTP_RTX_OSN;
+    memmove(payload, payload + RTP_RTX_OSN, length - view->header);
     store_be16(head + 2, osn);
     head[1] = (head[1] & 0x80) | place->track->config.pt;
     store_be32(head + 8, place->layer->media.ssrc);
     *index = rtp_nearest_seq(replay_top(&place->layer->media.replay), osn);
-    return rtp_parse(head, rte_pktmbuf_pkt_len(m), view) == 0;
+    return rtp_parse(head, length, view) == 0;
 }
 
 static void account(struct worker *worker, struct stream *stream, const struct place *place,
@@ -233,20 +233,19 @@ static struct rte_mbuf *open_packet(struct worker *worker, struct stream *stream
     if (!source)
         source = &fresh;
     uint64_t top = replay_top(&source->replay);
-    struct rte_mbuf *m = rte_pktmbuf_alloc(worker->pools.cache);
-    if (!m || rte_pktmbuf_tailroom(m) < length) {
+    struct rte_mbuf *m = rte_pktmbuf_alloc(worker->pools.media);
+    if (!m || rte_pktmbuf_tailroom(m) < MEDIA_KNOWN + length) {
         worker_drop(worker, m ? DROP_too_big : DROP_no_mbuf);
         rte_pktmbuf_free(m);
         return NULL;
     }
-    uint8_t *out = rte_pktmbuf_mtod(m, uint8_t *);
+    uint8_t *out = media_of(m)->bytes;
     size_t size;
     int rc = protect_open(worker->protect, &stream->rx, source, packet, length, out, &size, index);
     enum drop why = rc == -EALREADY  ? DROP_srtp_replay
                     : rc == -EBADMSG ? DROP_srtp_auth
                                      : DROP_rtp_malformed;
     if (rc == 0) {
-        rte_pktmbuf_append(m, (uint16_t)size);
         why = DROP_rtp_malformed;
         rc = rtp_parse(out, size, view);
     }
@@ -281,10 +280,10 @@ static bool choose(struct worker *worker, const struct place *place, bool keyfra
     return true;
 }
 
-static void fill_meta(struct rte_mbuf *m, struct stream *stream, const struct place *place,
-                      const struct rtp_view *view, uint64_t index, uint64_t now_ns, bool keyframe)
+static void describe(struct media *media, const struct stream *stream, const struct place *place,
+                     const struct rtp_view *view, uint64_t index, uint64_t now_ns, bool keyframe)
 {
-    *media_meta(m) = (struct media_meta){
+    struct media known = {
         .index = index + place->layer->delta,
         .arrival_ns = now_ns,
         .stream = stream->id,
@@ -295,7 +294,10 @@ static void fill_meta(struct rte_mbuf *m, struct stream *stream, const struct pl
         .marker = view->marker,
         .padding = view->padding != 0,
         .keyframe = keyframe,
+        .essential = nack_essential(place->track->config.codec, view->packet + view->header,
+                                    view->payload_length),
     };
+    media_note(media, &known);
 }
 
 // The track began anew elsewhere: its viewers' own numbers go on behind the last ones. Those of a
@@ -316,23 +318,25 @@ static void enter_space(struct worker *worker, struct track *track, uint64_t ind
     track->key_sent = false; // or a lower space's key frames would count as older ones
 }
 
-// The track's ring owns one reference, the caller gets another.
+// Puts a copy into the track's ring. What the ring does not take is not sent to anybody: it is what
+// tells that a packet has been sent before.
 static bool keep(struct worker *worker, struct track *track, struct rte_mbuf *m)
 {
-    struct media_meta *meta = media_meta(m);
-    if (!ingest_same_space(track, meta->index))
-        enter_space(worker, track, meta->index);
-    int rc = cache_put(&track->ring, meta->index, m);
+    const struct media *media = media_of(m);
+    if (!ingest_same_space(track, media->index))
+        enter_space(worker, track, media->index);
+    int rc = cache_put(&track->ring, media->index, media, media_size(media));
     if (rc) {
-        worker_drop(worker, rc == -EEXIST ? DROP_cache_duplicate : DROP_cache_old);
+        worker_drop(worker, rc == -EEXIST   ? DROP_cache_duplicate
+                            : rc == -ESTALE ? DROP_cache_old
+                                            : DROP_no_mbuf);
         rte_pktmbuf_free(m);
         return false;
     }
-    rte_mbuf_refcnt_update(m, 1);
-    if (meta->index >= track->next_index) {
-        track->next_index = meta->index + 1;
-        track->last_timestamp = meta->timestamp;
-        track->last_ns = meta->arrival_ns;
+    if (media->index >= track->next_index) {
+        track->next_index = media->index + 1;
+        track->last_timestamp = media->timestamp;
+        track->last_ns = media->arrival_ns;
     }
     return true;
 }
@@ -355,7 +359,7 @@ struct rte_mbuf *ingest_rtp(struct worker *worker, struct session *session, cons
     session->packets_in++;
     session->bytes_in += length;
     note_transport_cc(stream, &place, &view, worker->now_ns);
-    if (place.rtx && !unwrap_rtx(m, &view, &place, &index)) {
+    if (place.rtx && !unwrap_rtx(media_of(m), &view, &place, &index)) {
         rte_pktmbuf_free(m);
         return NULL;
     }
@@ -380,20 +384,20 @@ struct rte_mbuf *ingest_rtp(struct worker *worker, struct session *session, cons
     }
     if (keyframe)
         place.track->key_wanted = false;
-    fill_meta(m, stream, &place, &view, index, worker->now_ns, keyframe);
+    describe(media_of(m), stream, &place, &view, index, worker->now_ns, keyframe);
     ingest_set_state(worker, stream, STREAM_LIVE);
     return keep(worker, place.track, m) ? m : NULL;
 }
 
 bool ingest_shared(struct worker *worker, struct rte_mbuf *m)
 {
-    struct media_meta *meta = media_meta(m);
-    struct stream *stream = tables_stream(&worker->tables, meta->stream);
-    if (!stream || meta->track >= stream->tracks) {
+    const struct media *media = media_of(m);
+    struct stream *stream = tables_stream(&worker->tables, media->stream);
+    if (!stream || media->track >= stream->tracks) {
         rte_pktmbuf_free(m);
         return false;
     }
-    return keep(worker, &stream->track[meta->track], m);
+    return keep(worker, &stream->track[media->track], m);
 }
 
 void ingest_set_state(struct worker *worker, struct stream *stream, enum stream_state state)

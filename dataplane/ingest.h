@@ -21,7 +21,7 @@ static inline bool ingest_same_space(const struct track *track, uint64_t index)
 }
 
 // Takes an RTP packet of `length` bytes at `packet` from a publisher's session. Returns the opened
-// packet to be fanned out (it is in the ring as well), or NULL.
+// packet to be fanned out (the ring has a copy), or NULL.
 struct rte_mbuf *ingest_rtp(struct worker *worker, struct session *session, const uint8_t *packet,
                             size_t length);
 

@@ -1,4 +1,7 @@
 #include "nack_policy.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 void nack_gate_report(struct nack_gate *gate, uint32_t loss_permille)
 {
@@ -60,4 +63,62 @@ bool nack_essential(enum codec codec, const uint8_t *payload, size_t length)
     default:
         return true;
     }
+}
+
+int nack_recent_init(struct nack_recent *recent, uint32_t sessions)
+{
+    uint64_t buckets = NACK_RECENT_LEAST / 8, wanted = (uint64_t)sessions * NACK_RECENT / 8;
+    while (buckets < wanted)
+        buckets <<= 1;
+    recent->mask = buckets - 1;
+    recent->buckets = aligned_alloc(64, buckets * sizeof(*recent->buckets));
+    if (!recent->buckets)
+        return -ENOMEM;
+    memset(recent->buckets, 0, buckets * sizeof(*recent->buckets));
+    return 0;
+}
+
+void nack_recent_free(struct nack_recent *recent)
+{
+    free(recent->buckets);
+    recent->buckets = NULL;
+}
+
+// splitmix64's finish: the lower bits choose a bucket, the upper ones are the tag.
+uint64_t nack_recent_key(uint64_t session, uint8_t track, uint64_t index)
+{
+    uint64_t x = session * 0x9e3779b97f4a7c15u ^ index << 3 ^ track;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+bool nack_recent_has(const struct nack_recent *recent, uint64_t key, uint64_t now_ms,
+                     uint32_t rtt_ms)
+{
+    const struct nack_bucket *bucket = &recent->buckets[key & recent->mask];
+    uint32_t window = rtt_ms < NACK_REPEAT_MIN_MS   ? NACK_REPEAT_MIN_MS
+                      : rtt_ms > NACK_REPEAT_MAX_MS ? NACK_REPEAT_MAX_MS
+                                                    : rtt_ms;
+    for (unsigned i = 0; i < 8; i++)
+        if (bucket->entry[i].tag == key >> 32 && (uint32_t)now_ms - bucket->entry[i].at_ms < window)
+            return true;
+    return false;
+}
+
+void nack_recent_note(struct nack_recent *recent, uint64_t key, uint64_t now_ms)
+{
+    struct nack_bucket *bucket = &recent->buckets[key & recent->mask];
+    uint32_t now = (uint32_t)now_ms;
+    unsigned place = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        if (bucket->entry[i].tag == key >> 32) {
+            place = i;
+            break;
+        }
+        if (now - bucket->entry[i].at_ms > now - bucket->entry[place].at_ms)
+            place = i;
+    }
+    bucket->entry[place].tag = (uint32_t)(key >> 32);
+    bucket->entry[place].at_ms = now;
 }

@@ -3,7 +3,11 @@
 //
 // A budget keeps a flood of requests from costing anybody else: what a viewer is sent again is at
 // most a share of what it is sent at all, and what a worker sends again a share of its rate. The
-// last part of every budget is for key frames alone, so they are served first when it runs short.
+// requests of a turn are answered in the order of their rank, key frames and sound first; and the
+// last part of every budget is for those alone, for what is asked for later.
+//
+// A request that comes again within a round trip was sent before the answer was there: it is
+// answered once.
 //
 // The adaptive policy answers only what is essential until the viewer's loss passes a threshold.
 // Essential is whatever others are decoded from: audio, key frames, and all packets but those that
@@ -23,7 +27,13 @@
 // that and every viewer loses a fifth.
 #define NACK_WORKER_RATE 1000000.0 // per second
 #define NACK_WORKER_BURST 100000.0
-#define NACK_KEY_RESERVE 0.125 // of each burst, for key frames alone
+#define NACK_KEY_RESERVE 0.125 // of each burst, for the first rank alone
+#define NACK_WAITING 4096      // requests of a rank in one turn; more are answered in two steps
+
+#define NACK_REPEAT_MIN_MS 10 // a request that comes sooner after the last is the same one
+#define NACK_REPEAT_MAX_MS 200
+#define NACK_RECENT 16          // answers remembered per session of a worker; all share the memory
+#define NACK_RECENT_LEAST 4096u // on a small worker: what some viewers are sent at one go
 
 // Loss in parts per thousand, smoothed over reports: everything from OPEN on, until below SHUT.
 #define NACK_OPEN_PERMILLE 20
@@ -40,15 +50,56 @@ static inline void nack_budget_earn(struct nack_budget *budget, double packets)
 }
 
 // Whether there is something left for one more packet.
-static inline bool nack_budget_has(const struct nack_budget *budget, double burst, bool key)
+static inline bool nack_budget_has(const struct nack_budget *budget, double burst, bool first)
 {
-    return budget->spent + 1 <= (key ? burst : burst * (1 - NACK_KEY_RESERVE));
+    return budget->spent + 1 <= (first ? burst : burst * (1 - NACK_KEY_RESERVE));
 }
 
 static inline void nack_budget_spend(struct nack_budget *budget)
 {
     budget->spent += 1;
 }
+
+// The order in which what is asked for is sent.
+enum nack_rank {
+    NACK_FIRST, // key frames, sound
+    NACK_BASE,  // what other pictures are decoded from
+    NACK_REST,
+    NACK_RANKS
+};
+
+static inline enum nack_rank nack_rank(enum media_kind kind, bool key, bool essential)
+{
+    return key || kind == KIND_AUDIO ? NACK_FIRST : essential ? NACK_BASE : NACK_REST;
+}
+
+// Which packets were sent again lately, to all viewers of a worker: buckets of a cache line, of
+// which the oldest entry makes room. One that is pushed out early may be answered twice.
+struct nack_recent {
+    struct nack_bucket *buckets;
+    uint64_t mask; // buckets - 1
+};
+
+struct nack_bucket {
+    struct {
+        uint32_t tag, at_ms;
+    } entry[8];
+};
+
+// Room for NACK_RECENT packets per session. 0 or -ENOMEM.
+int nack_recent_init(struct nack_recent *recent, uint32_t sessions);
+void nack_recent_free(struct nack_recent *recent);
+// Of a session's track and the index of a packet.
+uint64_t nack_recent_key(uint64_t session, uint8_t track, uint64_t index);
+static inline void nack_recent_fetch(const struct nack_recent *recent, uint64_t key)
+{
+    __builtin_prefetch(&recent->buckets[key & recent->mask]);
+}
+// Whether it was noted within the last round trip of `rtt_ms` (0: unknown). Milliseconds of any
+// clock that goes on.
+bool nack_recent_has(const struct nack_recent *recent, uint64_t key, uint64_t now_ms,
+                     uint32_t rtt_ms);
+void nack_recent_note(struct nack_recent *recent, uint64_t key, uint64_t now_ms);
 
 // The adaptive policy's state for one viewer's track. All zero: nothing lost so far.
 struct nack_gate {

@@ -19,7 +19,6 @@
 
 #define SESSION_PATHS 4 // validated remote addresses that a session may have
 #define PATH_NONE UINT8_MAX
-#define SESSION_RESENT 64      // recent retransmissions remembered per session
 #define SESSION_RTCP_SOURCES 4 // SSRCs that a viewer's RTCP may come from
 #define STREAM_RTCP_SOURCES 16 // and a publisher's
 #define STREAM_RETIRED 8       // SSRCs that a publisher gave up, remembered
@@ -92,12 +91,6 @@ struct session_ice {
     struct stun_key local, remote; // of the passwords
 };
 
-// Which packet was sent again when. All zero: none.
-struct resent {
-    uint16_t seq;
-    uint16_t at; // bits 13 to 15: the session's track + 1; bits 0 to 12: milliseconds
-};
-
 // The rest of a session, for feedback, checks and housekeeping. What an RTCP packet needs comes
 // first.
 struct session {
@@ -127,7 +120,6 @@ struct session {
     uint64_t asked_ns;  // when that request first went out; 0: it is answered, or there is none
     uint64_t asking_ns; // when we last sent one
     struct session_track feedback[MSG_MAX_TRACKS];
-    struct resent resent_recently[SESSION_RESENT];
     struct msg_track track[MSG_MAX_TRACKS];
     struct protect_rtcp_tx rtcp_tx;
     struct session_path paths[SESSION_PATHS];
@@ -239,15 +231,16 @@ struct tables {
     uint32_t cache_min, cache_max; // packets per track ring
     uint64_t cache_span_ns;
     struct map by_ufrag, by_remote;
-    struct protect *protect; // that the keys in the tables are of
+    struct cache_store *store; // of the packet rings
+    struct protect *protect;   // that the keys in the tables are of
 };
 
 // Sizes from the configuration. With `dir` the tables lie in DIR/table.WORKER (root only, tmpfs),
 // which outlives the process: if an earlier process of the same build left one, its sessions and
 // streams go on (`protect` makes their keys usable); else it is made anew. NULL: private memory.
-// 0 or a negative errno.
+// `store` outlives the tables. 0 or a negative errno.
 int tables_init(struct tables *tables, const struct abi_config *config, const char *dir,
-                uint32_t worker, struct protect *protect);
+                uint32_t worker, struct protect *protect, struct cache_store *store);
 // Puts a copy of DIR/table.WORKER in its place: who has the old one mapped writes into the void
 // from then on. Nobody writes meanwhile. 0 or a negative errno.
 int tables_renew(const char *dir, uint32_t worker);

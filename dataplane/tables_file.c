@@ -235,9 +235,10 @@ static void adopt(struct tables *tables, struct protect *protect)
 }
 
 int tables_init(struct tables *tables, const struct abi_config *config, const char *dir,
-                uint32_t worker, struct protect *protect)
+                uint32_t worker, struct protect *protect, struct cache_store *store)
 {
     *tables = (struct tables){.protect = protect,
+                              .store = store,
                               .max_sessions = config->max_sessions,
                               .max_streams = config->max_streams,
                               .cache_min = 64,

@@ -1,11 +1,5 @@
 // A worker's streams, and which viewers they have.
 #include "tables.h"
-#include <rte_mbuf.h>
-
-static void release_mbuf(void *packet)
-{
-    rte_pktmbuf_free(packet);
-}
 
 int tables_make_track(const struct tables *tables, struct track *track)
 {
@@ -14,15 +8,14 @@ int tables_make_track(const struct tables *tables, struct track *track)
     // Also where the publisher is elsewhere: it may come back to this worker.
     track->gaps = calloc(GAPS_TRUNK + 1, sizeof(*track->gaps));
     memset(track->maps, 0, sizeof(track->maps));
-    int rc = cache_init(&track->ring, tables->cache_min, tables->cache_max, tables->cache_span_ns,
-                        release_mbuf);
+    int rc = cache_init(&track->ring, tables->store, tables->cache_min, tables->cache_max,
+                        tables->cache_span_ns);
     return rc ? rc : !track->gaps ? -ENOMEM : 0;
 }
 
 void tables_free_track(struct track *track)
 {
-    if (track->ring.slots)
-        cache_free(&track->ring);
+    cache_free(&track->ring);
     free(track->viewers);
     free(track->gaps);
     track->viewers = NULL;

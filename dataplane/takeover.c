@@ -5,13 +5,13 @@
 #define MARGIN_NS 10000000 // what the partner still heard us say, it may not have got out
 
 // The track's packets since then that the ring holds, oldest first.
-static unsigned recent(const struct track *track, uint64_t since_ns, struct rte_mbuf *packets[])
+static unsigned recent(const struct track *track, uint64_t since_ns, const struct media *packets[])
 {
     unsigned count = 0;
     uint64_t first = track->next_index > PACKETS_MAX ? track->next_index - PACKETS_MAX : 0;
     for (uint64_t index = first; index < track->next_index; index++) {
-        struct rte_mbuf *m = cache_get(&track->ring, index);
-        if (m && media_meta(m)->arrival_ns >= since_ns)
+        const struct media *m = cache_get(&track->ring, index);
+        if (m && m->arrival_ns >= since_ns)
             packets[count++] = m;
     }
     return count;
@@ -19,7 +19,7 @@ static unsigned recent(const struct track *track, uint64_t since_ns, struct rte_
 
 static unsigned send_recent(struct worker *worker, const struct stream *stream, uint64_t since_ns)
 {
-    struct rte_mbuf *packets[MSG_MAX_TRACKS][PACKETS_MAX];
+    const struct media *packets[MSG_MAX_TRACKS][PACKETS_MAX];
     struct fan_group groups[MSG_MAX_TRACKS];
     unsigned count = 0;
     for (int t = 0; t < stream->tracks; t++) {

@@ -93,8 +93,8 @@ void telemetry_worker(struct worker *worker)
     STATS_SET(stats->rx_size, worker->pools.rx->size);
     STATS_SET(stats->tx_free, eal_pool_free(worker->pools.tx));
     STATS_SET(stats->tx_size, worker->pools.tx->size);
-    STATS_SET(stats->cache_free, eal_pool_free(worker->pools.cache));
-    STATS_SET(stats->cache_size, worker->pools.cache->size);
+    STATS_SET(stats->cache_free, worker->store->free);
+    STATS_SET(stats->cache_size, worker->store->blocks);
     STATS_SET(stats->frames_waiting, worker->frames_waiting);
     STATS_SET(stats->media_waiting, worker->media_waiting);
     STATS_SET(stats->mailbox_size, MAILBOX_SIZE);

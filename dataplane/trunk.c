@@ -94,27 +94,26 @@ static void send_record(struct worker *worker, uint8_t number, const struct reco
 }
 
 void trunk_send_media(struct worker *worker, uint8_t peer, const struct stream *stream,
-                      struct rte_mbuf *m)
+                      const struct media *media)
 {
-    const struct media_meta *meta = media_meta(m);
     struct record record = {.type = RECORD_MEDIA,
-                            .track = meta->track,
-                            .flags = (uint8_t)(meta->marker * MEDIA_MARKER +
-                                               meta->padding * MEDIA_PADDING +
-                                               meta->keyframe * MEDIA_KEYFRAME),
-                            .header = meta->header,
-                            .payload = meta->payload,
+                            .track = media->track,
+                            .flags = (uint8_t)(media->marker * MEDIA_MARKER +
+                                               media->padding * MEDIA_PADDING +
+                                               media->keyframe * MEDIA_KEYFRAME),
+                            .header = media->header,
+                            .payload = media->payload,
                             .trunk_id = stream->trunk_id,
-                            .media = {.index = meta->index, .timestamp = meta->timestamp}};
-    send_record(worker, peer, &record, MEDIA_HEAD, rte_pktmbuf_mtod(m, const uint8_t *),
-                (size_t)meta->header + meta->payload);
+                            .media = {.index = media->index, .timestamp = media->timestamp}};
+    send_record(worker, peer, &record, MEDIA_HEAD, media->bytes,
+                (size_t)media->header + media->payload);
 }
 
-void trunk_send(struct worker *worker, const struct stream *stream, struct rte_mbuf *m)
+void trunk_send(struct worker *worker, const struct stream *stream, const struct media *media)
 {
     for (uint8_t p = 0; p < MSG_PEERS; p++)
         if (stream->peers >> p & 1)
-            trunk_send_media(worker, p, stream, m);
+            trunk_send_media(worker, p, stream, media);
 }
 
 static void tell_source(struct worker *worker, struct stream *stream, uint8_t peer)

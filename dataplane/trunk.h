@@ -15,7 +15,7 @@
 void trunk_set_peer(struct worker *worker, uint8_t number, const struct msg_peer *message);
 
 // Sends an opened packet to every partner that wants its stream.
-void trunk_send(struct worker *worker, const struct stream *stream, struct rte_mbuf *m);
+void trunk_send(struct worker *worker, const struct stream *stream, const struct media *media);
 
 // Takes a packet of RTP class that came from no session. False: it is not from a partner.
 // A stream's packet is in its ring afterwards and returned in `*media`, to be fanned out.

@@ -43,24 +43,26 @@ static struct rte_mbuf *take_media(struct worker *worker, struct stream *stream,
         worker_drop(worker, DROP_trunk_malformed);
         return NULL;
     }
-    struct media_meta meta = {.index = record->media.index,
-                              .arrival_ns = worker->now_ns,
-                              .stream = stream->id,
-                              .timestamp = record->media.timestamp,
-                              .header = record->header,
-                              .payload = record->payload,
-                              .track = record->track,
-                              .marker = record->flags & MEDIA_MARKER,
-                              .padding = record->flags & MEDIA_PADDING,
-                              .keyframe = record->flags & MEDIA_KEYFRAME};
     struct track *track = &stream->track[record->track];
+    struct media meta = {.index = record->media.index,
+                         .arrival_ns = worker->now_ns,
+                         .stream = stream->id,
+                         .timestamp = record->media.timestamp,
+                         .header = record->header,
+                         .payload = record->payload,
+                         .track = record->track,
+                         .marker = record->flags & MEDIA_MARKER,
+                         .padding = record->flags & MEDIA_PADDING,
+                         .keyframe = record->flags & MEDIA_KEYFRAME,
+                         .essential = nack_essential(track->config.codec, view.packet + view.header,
+                                                     view.payload_length)};
     if (ingest_same_space(track, meta.index))
         gaps_received(&track->gaps[GAPS_TRUNK], meta.index, worker->now_ns);
     else
         gaps_start(&track->gaps[GAPS_TRUNK], meta.index);
     follow_source(worker, stream, track, meta.index);
-    rte_pktmbuf_adj(m, RTP_HEADER + MEDIA_HEAD);
-    *media_meta(m) = meta;
+    rte_pktmbuf_adj(m, MEDIA_AT);
+    media_note(media_of(m), &meta);
     rte_mbuf_refcnt_update(m, 1); // of the two, one is the fan-out's; the caller frees the other
     if (!ingest_shared(worker, m))
         return NULL;
@@ -118,9 +120,9 @@ static void take_nack(struct worker *worker, uint8_t peer, const struct stream *
         return;
     }
     for (uint8_t i = 0; i < record->count; i++) {
-        struct rte_mbuf *m = cache_get(&stream->track[record->track].ring, record->nack[i]);
-        if (m)
-            trunk_send_media(worker, peer, stream, m);
+        const struct media *media = cache_get(&stream->track[record->track].ring, record->nack[i]);
+        if (media)
+            trunk_send_media(worker, peer, stream, media);
         else
             worker_drop(worker, DROP_nack_missing);
     }
@@ -197,7 +199,7 @@ bool trunk_input(struct worker *worker, const uint8_t *payload, const struct par
         worker_drop(worker, DROP_trunk_malformed);
         return true;
     }
-    struct rte_mbuf *m = rte_pktmbuf_alloc(worker->pools.cache);
+    struct rte_mbuf *m = rte_pktmbuf_alloc(worker->pools.media);
     size_t size;
     int rc = m && rte_pktmbuf_tailroom(m) >= parsed->length
                  ? open_trunk(worker, peer, &peer->sources[view.ssrc & 0xf], &view,

@@ -42,9 +42,12 @@ struct record {
 #define MEDIA_HEAD (HEAD + sizeof(((struct record *)0)->media))
 #define SOURCE_HEAD (HEAD + sizeof(((struct record *)0)->source))
 _Static_assert(HEAD == 16 && MEDIA_HEAD == 32, "the record's layout is the wire's");
+// What stands before the RTP packet gives way to what is known of it.
+#define MEDIA_AT (RTP_HEADER + MEDIA_HEAD - MEDIA_KNOWN)
+_Static_assert(MEDIA_AT % _Alignof(struct media) == 0, "lies as any struct media");
 
-// Sends a packet of the stream to one partner, by a reference of the caller's.
+// Sends a packet of the stream to one partner. Borrows it.
 void trunk_send_media(struct worker *worker, uint8_t peer, const struct stream *stream,
-                      struct rte_mbuf *m);
+                      const struct media *media);
 
 #endif

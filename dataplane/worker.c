@@ -108,24 +108,27 @@ static void forward(struct worker *worker, const struct stream *stream, struct r
 static void fan_out_waiting(struct worker *worker)
 {
     struct rte_mbuf *sorted[RTE_DIM(worker->media)];
+    const struct media *packets[RTE_DIM(worker->media)];
     struct fan_group groups[RTE_DIM(worker->media)];
     unsigned done = 0, count = 0;
     while (worker->media_count) {
-        const struct media_meta *first = media_meta(worker->media[0]);
+        const struct media *first = media_of(worker->media[0]);
         unsigned start = done, rest = 0;
         for (unsigned i = 0; i < worker->media_count; i++) {
-            const struct media_meta *meta = media_meta(worker->media[i]);
-            if (meta->stream == first->stream && meta->track == first->track)
+            const struct media *media = media_of(worker->media[i]);
+            if (media->stream == first->stream && media->track == first->track) {
+                packets[done] = media;
                 sorted[done++] = worker->media[i];
-            else
+            } else {
                 worker->media[rest++] = worker->media[i];
+            }
         }
         worker->media_count = (uint16_t)rest;
         struct stream *stream = tables_stream(&worker->tables, first->stream);
         if (!stream)
             continue;
         groups[count] = (struct fan_group){.track = &stream->track[first->track],
-                                           .packets = &sorted[start],
+                                           .packets = &packets[start],
                                            .count = done - start};
         count++;
     }
@@ -159,7 +162,7 @@ static void take_media(struct worker *worker, struct session *session, const uin
             const struct stream *stream = tables_stream(&worker->tables, session->stream);
             forward(worker, stream, m);
             if (stream->peers)
-                trunk_send(worker, stream, m);
+                trunk_send(worker, stream, media_of(m));
             queue_media(worker, m);
         }
     }
@@ -175,7 +178,7 @@ static bool take_trunk(struct worker *worker, const uint8_t *payload, const stru
     if (!trunk_input(worker, payload, parsed, &m))
         return false;
     if (m) {
-        forward(worker, tables_stream(&worker->tables, media_meta(m)->stream), m);
+        forward(worker, tables_stream(&worker->tables, media_of(m)->stream), m);
         queue_media(worker, m);
     }
     return true;
@@ -387,7 +390,7 @@ bool worker_turn(struct worker *worker)
     unsigned received = receive(worker);
     work += received + take_mail(worker);
     failover_judge(worker, received < BURST);
-    fanout_resend_queued(worker);
+    feedback_answer(worker);
     fan_out_waiting(worker);
     work += catchup_turn(worker);
     worker_stage(worker, STAGE_control);

@@ -91,9 +91,16 @@ struct resend {
     struct session *session;
     struct track *track;
     struct sub *sub;
-    struct rte_mbuf *packet; // a reference
+    const struct media *packet; // of the ring, which takes nothing before this is sent
     uint64_t index;
     bool rtx;
+};
+
+// A packet that a viewer asked for in this turn.
+struct nack_asked {
+    struct session *session;
+    uint64_t index; // the track's
+    uint8_t track;  // of the session
 };
 
 // A viewer's track on its way through the ring, see catchup.h.
@@ -113,6 +120,7 @@ struct worker {
     uint32_t id;
     uint32_t lane;
     struct eal_pools pools;
+    struct cache_store *store; // of the packet rings
     struct protect *protect;
     struct tables tables;
     struct neigh_table *neigh; // our own ARP and ND, when no kernel does it
@@ -145,7 +153,10 @@ struct worker {
     uint32_t sweep; // next session slot of the housekeeping
     uint64_t sweep_ns, sweep_round_ns;
     uint64_t stream_tick_ns;
-    struct resend resend[BURST * 2]; // asked for in this turn
+    struct nack_asked asked[NACK_RANKS][NACK_WAITING]; // in this turn
+    uint32_t asked_count[NACK_RANKS];
+    struct nack_recent recent;
+    struct resend resend[BURST * 2];
     uint16_t resend_count;
     struct nack_budget nack_budget;
     uint64_t nack_earned_ns;
@@ -154,7 +165,6 @@ struct worker {
     uint32_t catchup_at; // whose turn it is
     uint64_t stats_ns;
     uint32_t frames_waiting, media_waiting; // see stats.h
-    uint32_t ring_slots;                    // of all packet rings, at the last tick
 };
 
 // Prepares a worker on the calling thread's behalf; its pools and port exist. Takes up the tables

@@ -54,12 +54,17 @@ int worker_init(struct worker *worker, struct dataplane *dp, uint32_t id, char *
     worker->now_tsc = rte_rdtsc();
     int rc = dp->crypto ? protect_cryptodev_new(&worker->protect, dp->crypto, (uint16_t)id)
                         : protect_new(&worker->protect);
+    worker->store = eal_take_store(id);
+    if (rc == 0 && !worker->store)
+        rc = -ENOMEM;
     if (rc == 0)
-        rc = tables_init(&worker->tables, config, dp->dir, id, worker->protect);
+        rc = tables_init(&worker->tables, config, dp->dir, id, worker->protect, worker->store);
     worker->neigh = calloc(1, sizeof(*worker->neigh));
     worker->peers = aligned_alloc(ABI_CACHE_LINE, MSG_PEERS * sizeof(*worker->peers));
     if (worker->peers)
         memset(worker->peers, 0, MSG_PEERS * sizeof(*worker->peers));
+    if (rc == 0)
+        rc = nack_recent_init(&worker->recent, config->max_sessions);
     if (rc == 0 && (!worker->neigh || !worker->peers))
         rc = -ENOMEM;
     if (rc == 0)
@@ -80,8 +85,10 @@ int worker_init(struct worker *worker, struct dataplane *dp, uint32_t id, char *
 void worker_free(struct worker *worker)
 {
     tables_free(&worker->tables);
+    cache_store_free(worker->store);
     if (worker->protect)
         protect_free(worker->protect);
+    nack_recent_free(&worker->recent);
     free(worker->neigh);
     if (worker->peers)
         explicit_bzero(worker->peers, MSG_PEERS * sizeof(*worker->peers));

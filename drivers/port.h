@@ -8,14 +8,13 @@
 #define HITLESS_PORT_H
 
 #include "../dataplane/abi/abi.h"
+#include "../dataplane/abi/pools.h"
 #include "../dataplane/abi/stats.h"
 #include <rte_ether.h>
 #include <rte_mempool.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#define PORT_DESCRIPTORS 2048 // of each queue, where the device takes so many
 
 struct port;
 

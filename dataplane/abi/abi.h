@@ -72,7 +72,7 @@ struct abi_config {
 
     uint32_t rx_mbufs;           // mbufs per worker for what arrives
     uint32_t tx_mbufs;           // mbufs per worker for what leaves
-    uint32_t cache_mbufs;        // mbufs per worker for packet rings
+    uint32_t cache_mbufs;        // packets of the MTU's size per worker that the rings hold
     uint32_t nack_policy;        // enum abi_nack_policy
     uint32_t cache_ms;           // milliseconds of a stream that its ring holds, 200..5000
     uint32_t session_timeout_ms; // without a check, SRTP or SRTCP from the client: RFC 7675, 30000

@@ -39,7 +39,7 @@
     X(nack_repeated, "packet asked for again within one round trip")                               \
     X(nack_budget, "packet asked for over the subscriber's or worker's budget")                    \
     X(nack_policy, "packet asked for that the adaptive policy does not resend")                    \
-    X(no_mbuf, "packet that found no free mbuf")                                                   \
+    X(no_mbuf, "packet that found no free buffer")                                                 \
     X(tx_full, "packet that the port did not take")                                                \
     X(handover_full, "packet for another worker whose mailbox was full")                           \
     X(worker_moved, "packet of a worker that had stalled, and whose sessions had moved on")        \
@@ -125,8 +125,9 @@ struct stats_worker {
     uint64_t progress_ns;          // CLOCK_MONOTONIC of the last turn, stored at least every 10 ms
     uint64_t tsc_hz;               // of the cycle counters
     uint32_t sessions, streams;
-    uint32_t rx_free, rx_size, tx_free, tx_size, cache_free, cache_size; // mbufs
-    uint32_t frames_waiting, media_waiting; // most that one mailbox held in the last 200 ms
+    uint32_t rx_free, rx_size, tx_free, tx_size; // mbufs
+    uint32_t cache_free, cache_size;             // blocks of the packet rings' memory
+    uint32_t frames_waiting, media_waiting;      // most that one mailbox held in the last 200 ms
     uint32_t mailbox_size;
     uint32_t ring_packets, ring_size; // of all streams' packet rings on this worker
 };
@@ -141,9 +142,9 @@ static inline void stats_add(uint64_t *counter, uint64_t n)
 
 // Whether a pool has so little left that nobody new is to be let in: with less than a fifth free,
 // the next burst could drop packets of those already here.
-static inline bool stats_pool_tight(uint32_t free_mbufs, uint32_t size)
+static inline bool stats_pool_tight(uint32_t free, uint32_t size)
 {
-    return size > 0 && (uint64_t)free_mbufs * 5 < size;
+    return size > 0 && (uint64_t)free * 5 < size;
 }
 
 // The port's block. dataplane main core: wo; everyone else: ro.

@@ -2,16 +2,14 @@
 //
 // Viewers: how much more memory the process occupies (Pss: pages that are mapped twice count once)
 // with many than with a tenth of them, in a world that is made for so many; address tables,
-// statistics and all. Streams: whole buffers of the ring's pool with all that surrounds the packet,
-// and the ring's slots, against the bytes that the publisher sends in that time.
+// statistics and all. Streams: whole blocks of the rings' store and the ring's slots, against the
+// bytes that the publisher sends in that time.
 #include "bench.h"
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define INTERVAL_NS MS // between the stream's packets
 #define SECONDS 4
-#define PAGE 4096.0
 
 static struct world world;
 
@@ -51,23 +49,19 @@ static void populate(unsigned viewers)
 }
 
 // Has the stream sent for SECONDS. Returns what its ring takes of memory per second of it.
-static double stream_second(double *huge)
+static double stream_second(void)
 {
-    const struct rte_mempool *pool = world.workers[0].pools.cache;
+    const struct cache_store *store = world.workers[0].store;
     const struct cache *ring = &tables_stream(&world.workers[0].tables, STREAM_ID)->track[0].ring;
     for (uint64_t i = 0; i < SECONDS * (1000 * MS / INTERVAL_NS); i++) {
         world.now_ns += INTERVAL_NS;
         bench_publish(&crowd, 0, 1);
         bench_turn(&world, 0);
     }
-    double packet = pool->header_size + pool->elt_size + pool->trailer_size;
     // The ring is sized in powers of two; how much time its packets span is what counts.
     double per_second = 1e9 / (double)INTERVAL_NS / ring->used;
     double slots = (double)cache_slots(ring) * sizeof(struct cache_slot);
-    double held = (double)rte_mempool_in_use_count(pool);
-    *huge = (held * packet + slots) * per_second;
-    // Without hugepages DPDK lets no buffer cross a page.
-    return (held * PAGE / floor(PAGE / packet) + slots) * per_second;
+    return ((double)(store->blocks - store->free) * CACHE_BLOCK + slots) * per_second;
 }
 
 int main(int argc, char **argv)
@@ -101,15 +95,13 @@ int main(int argc, char **argv)
     populate(many);
     crowd.crypto = world.crypto;
     double each = ((double)occupied() - (double)before) / (many - few);
-    double huge, second = stream_second(&huge),
-                 sent = (o.payload + RTP_HEADER) * (1e9 / INTERVAL_NS);
+    double second = stream_second(), sent = (o.payload + RTP_HEADER) * (1e9 / INTERVAL_NS);
     printf(o.json ? "{\"bench\":\"memory\",\"sessions\":%u,\"bytes_per_session\":%.0f,"
                     "\"session\":%zu,\"sender\":%zu,\"bytes_per_stream_second\":%.0f,"
-                    "\"with_hugepages\":%.0f,\"stream_bytes_per_second\":%.0f,\"ratio\":%.2f}\n"
+                    "\"stream_bytes_per_second\":%.0f,\"ratio\":%.2f}\n"
                   : "%u viewers: %.0f bytes each, of them session %zu and sender %zu; a second in "
-                    "the ring %.0f bytes, with hugepages %.0f, sent %.0f, ratio %.2f\n",
-           many, each, sizeof(struct session), sizeof(struct sender), second, huge, sent,
-           second / sent);
+                    "the ring %.0f bytes, sent %.0f, ratio %.2f\n",
+           many, each, sizeof(struct session), sizeof(struct sender), second, sent, second / sent);
     world_stop(&world);
     return 0;
 }

@@ -106,7 +106,8 @@ unsigned world_packets_out(const struct world *world)
     for (uint32_t w = 0; w < world->dp.workers; w++) {
         const struct eal_pools *pools = eal_worker_pools(w);
         count += rte_mempool_in_use_count(pools->rx) + rte_mempool_in_use_count(pools->tx) +
-                 rte_mempool_in_use_count(pools->cache);
+                 rte_mempool_in_use_count(pools->media) + world->workers[w].store->blocks -
+                 world->workers[w].store->free;
     }
     return count;
 }

@@ -365,20 +365,19 @@ static void test_a_track_that_began_anew(void **state)
         join(&early, ROLE_PLAY, 10);
         publish(true);
         publish_for(3);
-        struct rte_mbuf *m = rte_pktmbuf_alloc(world.workers[0].pools.cache);
-        rte_pktmbuf_append(m, 200);
-        uint8_t *packet = rte_pktmbuf_mtod(m, uint8_t *);
-        memset(packet, 0, 200);
-        rtp_header_write(packet, &(struct rtp_header){.pt = 96, .ssrc = VIDEO_SSRC});
+        struct rte_mbuf *m = rte_pktmbuf_alloc(world.workers[0].pools.media);
+        memset(media_of(m)->bytes, 0, 200);
+        rtp_header_write(media_of(m)->bytes, &(struct rtp_header){.pt = 96, .ssrc = VIDEO_SSRC});
         uint64_t index = stream->track[0].next_index;
         index = higher ? index + (UINT64_C(4) << INDEX_SPACE_BITS) : 0x100000;
-        *media_meta(m) = (struct media_meta){.index = index,
-                                             .arrival_ns = world.now_ns,
-                                             .stream = STREAM_ID,
-                                             .timestamp = 77,
-                                             .header = RTP_HEADER,
-                                             .payload = 188,
-                                             .keyframe = true};
+        struct media known = {.index = index,
+                                      .arrival_ns = world.now_ns,
+                                      .stream = STREAM_ID,
+                                      .timestamp = 77,
+                                      .header = RTP_HEADER,
+                                      .payload = 188,
+                                      .keyframe = true};
+        media_note(media_of(m), &known);
         // As from another worker, which found its place.
         assert_true(ingest_shared(&world.workers[0], m));
         world.workers[0].media[world.workers[0].media_count++] = m;

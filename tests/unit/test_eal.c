@@ -59,12 +59,12 @@ static void test_refusals(void **state)
     config.tx_mbufs = 159;
     expect_refused(&config, -EINVAL, "give 160");
     config = make_config();
-    config.max_streams = 64; // of two rings of 16 packets each
-    config.cache_mbufs = (64 * 2 * 16 + 128) * 5 / 4 - 1;
-    expect_refused(&config, -EINVAL, "cache_mbufs: 2719 are too few for the streams' rings");
+    config.max_streams = 64; // of two rings of 10 packets each
+    config.cache_mbufs = (64 * 2 * 10 + 128) * 5 / 4 - 1;
+    expect_refused(&config, -EINVAL, "cache_mbufs: 1759 are too few for the streams' rings");
     config = make_config();
     config.hugepages = 1;
-    config.cache_mbufs = 1u << 31; // more than any machine has reserved
+    config.rx_mbufs = 1u << 31; // more than any machine has reserved
     expect_refused(&config, -ENOMEM, "nr_hugepages");
     expect_refused(&config, -ENOMEM, "hugepages: false");
 }
@@ -75,9 +75,24 @@ static void check_pool(const struct rte_mempool *pool, uint32_t mbufs)
     assert_int_equal(pool->size, mbufs);
     struct rte_mbuf *m = rte_pktmbuf_alloc((struct rte_mempool *)pool);
     assert_non_null(m);
-    assert_int_equal(rte_pktmbuf_priv_size((struct rte_mempool *)pool), PKT_META_SIZE);
     assert_true(rte_pktmbuf_tailroom(m) >= PKT_ROOM_MIN);
     rte_pktmbuf_free(m);
+}
+
+// The first is made at the start, others when they are asked for.
+static void check_store(uint32_t worker, uint32_t blocks)
+{
+    struct cache_store *stores[3];
+    for (unsigned i = 0; i < 3; i++) {
+        stores[i] = eal_take_store(worker);
+        assert_non_null(stores[i]);
+        assert_int_equal(stores[i]->blocks, blocks);
+        assert_int_equal(stores[i]->free, blocks);
+        stores[i]->memory[(size_t)blocks * CACHE_BLOCK - 1] = 1;
+        assert_ptr_not_equal(stores[i], i ? stores[i - 1] : NULL);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        cache_store_free(stores[i]);
 }
 
 static int on_lcore(void *out)
@@ -89,7 +104,7 @@ static int on_lcore(void *out)
 static void test_start(void **state)
 {
     struct abi_config config = make_config();
-    config.cache_mbufs = 40000; // 320 MB: what EAL asks the system for must really hold them
+    config.rx_mbufs = 40000; // 320 MB: what EAL asks the system for must really hold them
     int error = eal_start(&config, why, sizeof(why));
     if (error)
         fail_msg("%d %s", error, why);
@@ -100,7 +115,8 @@ static void test_start(void **state)
         unsigned lcore = RTE_MAX_LCORE;
         check_pool(pools->rx, config.rx_mbufs);
         check_pool(pools->tx, config.tx_mbufs);
-        check_pool(pools->cache, config.cache_mbufs);
+        check_pool(pools->media, 1023 + 1 * 1536);
+        check_store(w, (config.cache_mbufs + 9) / 10);
         assert_ptr_not_equal(pools->rx, pools->tx);
         assert_int_equal(rte_eal_remote_launch(on_lcore, &lcore, eal_worker_lcore(w)), 0);
         rte_eal_wait_lcore(eal_worker_lcore(w));

@@ -226,7 +226,7 @@ static void send_again(unsigned v, unsigned back, bool rtx)
     struct worker *worker = &world.workers[0];
     struct session *session = tables_session(&worker->tables, viewer[v].id);
     struct track *track = &tables_stream(&worker->tables, STREAM_ID)->track[0];
-    struct rte_mbuf *packet = cache_get(&track->ring, track->next_index - 1 - back);
+    const struct media *packet = cache_get(&track->ring, track->next_index - 1 - back);
     assert_non_null(packet);
     fanout_resend(worker, session, track, tables_sub(&worker->tables, session, 0), packet, rtx);
     fanout_resend_queued(worker);

@@ -137,7 +137,7 @@ static int end(void **state)
     world_tell(&world, 0, &close);
     world_turn(&world);
     world.out_count = 0;
-    return left && rte_mempool_in_use_count(world.workers[0].pools.cache) == 0 ? 0 : -1;
+    return left && world.workers[0].store->free == world.workers[0].store->blocks ? 0 : -1;
 }
 
 // ---- requests, against a model
@@ -145,7 +145,7 @@ static int end(void **state)
 #define HISTORY 70000
 
 struct model {
-    bool key[HISTORY], essential[HISTORY];
+    bool essential[HISTORY];
     uint64_t sent_again_ms[HISTORY]; // 0: never
     uint64_t last;                   // number of the newest packet, from 1
     uint64_t last_key;               // of the newest key frame
@@ -168,6 +168,11 @@ static uint64_t *judge(struct model *model, struct fate *fate, uint64_t n, uint6
     model->spent += 1;
     model->sent_again_ms[n] = now_ms;
     return &fate->answered;
+}
+
+static unsigned rank_of(const struct model *model, uint64_t n)
+{
+    return n == model->last_key ? 0 : model->essential[n] ? 1 : 2;
 }
 
 static void expect_fate(const struct fate *before, const struct fate *expected)
@@ -203,6 +208,7 @@ static void test_every_request_has_the_fate_of_the_model(void **state)
         bool burst = step / 1000 % 2; // asks for much, and soon again
         uint64_t from = model.last + 3 - (uint64_t)(random() % (RING + 20));
         uint16_t seqs[17];
+        uint64_t asked[17];
         size_t count = 0;
         struct fate before = fate_now(), expected = {0};
         double earned = (double)model.last - model.earned_for;
@@ -211,13 +217,17 @@ static void test_every_request_has_the_fate_of_the_model(void **state)
         for (uint64_t n = from; n < from + 17; n++) {
             if (!burst && random() % 4)
                 continue;
+            asked[count] = n < model.last + 40 ? n : 0;
             seqs[count++] = seq_of(&viewer, model.last + 1 - n);
-            expected.asked++;
-            (*judge(&model, &expected, n < model.last + 40 ? n : 0, world.now_ns / MS, true,
-                    false))++;
         }
         if (count == 0)
             continue;
+        expected.asked = count;
+        // First what matters most, and of the same kind what was asked for first.
+        for (unsigned rank = 0; rank < 3; rank++)
+            for (size_t i = 0; i < count; i++)
+                if (rank_of(&model, asked[i]) == rank)
+                    (*judge(&model, &expected, asked[i], world.now_ns / MS, true, false))++;
         ask(&viewer, seqs, count);
         expect_fate(&before, &expected);
         total.answered += expected.answered;
@@ -319,6 +329,109 @@ static void test_key_frames_come_first(void **state)
     world.now_ns += 20 * MS; // 8,000 packets
     ask_all(&other);
     assert_int_equal(fate_now().answered - before.answered, 61);
+}
+
+// A NACK without the turn that takes it.
+static void leave_nack(struct client *client, const uint16_t *seqs, size_t count)
+{
+    uint8_t packet[512];
+    size_t length = rtcp_write_rr(packet, sizeof(packet), 0, 1, NULL, 0), size;
+    length = rtcp_write_nack(packet, sizeof(packet) - PROTECT_RTCP_ROOM, length, 1,
+                             client->rtp[0].ssrc, seqs, count);
+    assert_int_equal(protect_rtcp_seal(world.crypto, &client->rtcp_tx, packet, length,
+                                       ++client->rtcp_index, &size),
+                     0);
+    world_inject(&world, 0, &client->addr, world.config.media4.port, packet, size);
+}
+
+// Two NACKs of a turn that ask for more than there is budget for: what is sent, and in what order,
+// is what matters most, whichever asked for it and when.
+static void test_what_matters_most_is_sent_first(void **state)
+{
+    uint16_t seqs[2][RING], expected[RING];
+    unsigned cut = 0, firsts = 0;
+    for (unsigned round = 0; round < 300; round++) {
+        enum nack_rank rank_at[RING + 1]; // of the packet so far back
+        unsigned key_at = 5 + (unsigned)random() % (RING - 10), key_size = (unsigned)random() % 5;
+        for (unsigned back = RING; back >= 1; back--) {
+            uint8_t layer = (uint8_t)(random() % 3);
+            bool key = back <= key_at && back > key_at - key_size;
+            publish((uint32_t)(round * 1000 + (key ? key_at : back)) * 3000, key, key ? 0 : layer);
+            rank_at[back] = key ? NACK_FIRST : layer == 0 ? NACK_BASE : NACK_REST;
+        }
+        if (!key_size) // an older one is the last, but the ring has let go of it
+            key_at = 0;
+        struct session *session = session_of(&other);
+        double left = (double)(random() % 40);
+        session->feedback[0].budget.spent = NACK_VIEWER_BURST * (1 - NACK_KEY_RESERVE) - left;
+        session->feedback[0].earned = tables_sub(&world.workers[0].tables, session, 0)->packets;
+        world.now_ns += 300 * MS;
+        size_t count[2] = {0}, total = 0;
+        unsigned asked[2][RING];
+        for (unsigned back = RING; back >= 1; back--) {
+            unsigned nack = (unsigned)random() % 3;
+            if (nack == 2)
+                continue;
+            asked[nack][count[nack]] = back;
+            seqs[nack][count[nack]++] = seq_of(&other, back);
+        }
+        for (enum nack_rank rank = 0; rank < NACK_RANKS; rank++)
+            for (unsigned n = 0; n < 2; n++)
+                for (size_t i = 0; i < count[n]; i++)
+                    if (rank_at[asked[n][i]] == rank && (rank == NACK_FIRST || left >= 1)) {
+                        expected[total++] = seqs[n][i];
+                        left--;
+                        firsts += rank == NACK_FIRST;
+                    }
+        cut += total < count[0] + count[1];
+        for (unsigned n = 0; n < 2; n++)
+            if (count[n])
+                leave_nack(&other, seqs[n], count[n]);
+        world_turn(&world);
+        size_t sent = 0;
+        for (unsigned i = 0; i < world.out_count; i++) {
+            const struct world_frame *frame = &world.out[i];
+            if (frame->parsed.class != CLASS_RTP)
+                continue;
+            assert_true(sent < total);
+            assert_int_equal(load_be16(frame->bytes + frame->parsed.payload + 2), expected[sent]);
+            sent++;
+        }
+        assert_int_equal(sent, total);
+        world.out_count = 0;
+    }
+    assert_true(cut > 150 && firsts > 100); // so it was about something
+}
+
+static int begin_large(void **state)
+{
+    world.workers[0].tables.cache_min = world.workers[0].tables.cache_max = 512;
+    return begin(state);
+}
+
+static int end_large(void **state)
+{
+    world.workers[0].tables.cache_min = world.workers[0].tables.cache_max = RING;
+    return end(state);
+}
+
+// As much as a viewer's budget allows at one go, and again within the round trip.
+static void test_a_large_loss_is_answered_once(void **state)
+{
+    uint16_t seqs[400];
+    for (unsigned n = 0; n < 420; n++)
+        publish((uint32_t)next_index * 3000, false, 0);
+    session_of(&viewer)->rtt_us = 100000;
+    for (unsigned i = 0; i < RTE_DIM(seqs); i++)
+        seqs[i] = seq_of(&viewer, RTE_DIM(seqs) - i);
+    struct fate before = fate_now();
+    for (unsigned i = 0; i < RTE_DIM(seqs); i += 100)
+        ask(&viewer, seqs + i, 100);
+    expect_fate(&before, &(struct fate){.asked = 400, .answered = 400});
+    world.now_ns += 99 * MS;
+    for (unsigned i = 0; i < RTE_DIM(seqs); i += 100)
+        ask(&viewer, seqs + i, 100);
+    expect_fate(&before, &(struct fate){.asked = 800, .answered = 400, .repeated = 400});
 }
 
 static void test_the_adaptive_policy_opens_and_shuts(void **state)
@@ -534,6 +647,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_repeats_within_a_round_trip, begin, end),
         cmocka_unit_test_setup_teardown(test_a_flood_costs_nobody_else, begin, end),
         cmocka_unit_test_setup_teardown(test_key_frames_come_first, begin, end),
+        cmocka_unit_test_setup_teardown(test_what_matters_most_is_sent_first, begin, end),
+        cmocka_unit_test_setup_teardown(test_a_large_loss_is_answered_once, begin_large, end_large),
         cmocka_unit_test_setup_teardown(test_the_adaptive_policy_opens_and_shuts, begin, end),
         cmocka_unit_test_setup_teardown(test_reports_give_the_round_trip, begin, end),
         cmocka_unit_test_setup_teardown(test_a_report_counts_payload, begin, end),

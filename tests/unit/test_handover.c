@@ -62,7 +62,7 @@ static unsigned frames_to(const struct client *client, enum parse_class class)
     return count;
 }
 
-static struct rte_mbuf *ring_packet(uint32_t worker, uint64_t back)
+static const struct media *ring_packet(uint32_t worker, uint64_t back)
 {
     const struct track *track = &tables_stream(&world.workers[worker].tables, STREAM_ID)->track[0];
     return cache_get(&track->ring, track->next_index - back);
@@ -113,20 +113,30 @@ static int end(void **state)
     return left ? 0 : -1;
 }
 
-static void test_a_stream_is_shared_by_reference(void **state)
+static unsigned on_their_way(void)
+{
+    return rte_mempool_in_use_count(eal_worker_pools(0)->media);
+}
+
+// On its way it is one, then each core has its own copy, and nobody the mbuf.
+static void test_a_stream_is_handed_over_by_reference(void **state)
 {
     for (unsigned i = 0; i < 60; i++) {
         put(0);
+        turn(0, 1);
+        assert_int_equal(on_their_way(), 1);
         world_turn(&world);
+        assert_int_equal(on_their_way(), 0);
     }
     for (uint32_t w = 0; w < WORKERS; w++)
         assert_int_equal(frames_to(&viewer[w], CLASS_RTP), 60);
     for (uint64_t back = 1; back <= 60; back++) {
-        struct rte_mbuf *m = ring_packet(0, back);
+        const struct media *m = ring_packet(0, back);
         assert_non_null(m);
-        assert_int_equal(rte_mbuf_refcnt_read(m), WORKERS);
-        for (uint32_t w = 1; w < WORKERS; w++)
-            assert_ptr_equal(ring_packet(w, back), m);
+        for (uint32_t w = 1; w < WORKERS; w++) {
+            assert_ptr_not_equal(ring_packet(w, back), m);
+            assert_memory_equal(ring_packet(w, back), m, media_size(m));
+        }
     }
     // One core serves it no longer.
     forward_to(1u << 1);
@@ -134,15 +144,19 @@ static void test_a_stream_is_shared_by_reference(void **state)
         .head = {.type = MSG_STREAM_CLOSE, .length = sizeof(close), .id = STREAM_ID}};
     world_tell(&world, 2, &close);
     world_turn(&world);
-    assert_int_equal(rte_mbuf_refcnt_read(ring_packet(0, 1)), WORKERS - 1);
+    assert_int_equal(world.workers[2].store->free, world.workers[2].store->blocks);
     put(0);
-    world_turn(&world);
-    assert_int_equal(rte_mbuf_refcnt_read(ring_packet(0, 1)), 2);
+    turn(0, 1);
+    turn(1, 1);
+    assert_int_equal(on_their_way(), 0);
     // A packet on its way to a core that has just closed the stream is let go there.
     forward_to(3u << 1);
     put(0);
-    world_turn(&world);
-    assert_int_equal(rte_mbuf_refcnt_read(ring_packet(0, 1)), 2);
+    turn(0, 1);
+    turn(1, 1);
+    assert_int_equal(on_their_way(), 1);
+    turn(2, 1);
+    assert_int_equal(on_their_way(), 0);
     world_open_stream(&world, STREAM_ID, 2, 0);
     world_turn(&world);
 }
@@ -150,13 +164,14 @@ static void test_a_stream_is_shared_by_reference(void **state)
 static void test_a_full_mailbox_is_a_named_drop(void **state)
 {
     const unsigned packets = MAILBOX_SIZE + 100, fit = MAILBOX_SIZE - 1;
-    uint64_t dropped = drops(0, DROP_handover_full);
+    uint64_t dropped = drops(0, DROP_handover_full), no_mbuf = drops(0, DROP_no_mbuf);
     forward_to(1u << 1);
     for (unsigned i = 0; i < packets; i++) {
         put(0);
         turn(0, 1); // worker 1 stands still
     }
     assert_int_equal(drops(0, DROP_handover_full) - dropped, packets - fit);
+    assert_int_equal(drops(0, DROP_no_mbuf), no_mbuf); // the pool allows for it
     world_turn(&world);
     assert_int_equal(frames_to(&viewer[0], CLASS_RTP), packets);
     while (counted(1, COUNT_rtp_out) < fit && world.out_count < 4000)
@@ -204,7 +219,7 @@ static void test_frames_at_the_wrong_queue_reach_their_owner(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_a_stream_is_shared_by_reference, begin, end),
+        cmocka_unit_test_setup_teardown(test_a_stream_is_handed_over_by_reference, begin, end),
         cmocka_unit_test_setup_teardown(test_a_full_mailbox_is_a_named_drop, begin, end),
         cmocka_unit_test_setup_teardown(test_frames_at_the_wrong_queue_reach_their_owner, begin,
                                         end),

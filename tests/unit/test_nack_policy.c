@@ -1,4 +1,5 @@
-// nack_policy.c: budgets, the adaptive policy's gate, and what payloads say of themselves.
+// nack_policy.c: budgets, the adaptive policy's gate, and what payloads say of
+// themselves; and what was answered lately.
 #include "../../dataplane/nack_policy.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -130,6 +131,39 @@ static void test_what_is_essential(void **state)
     }
 }
 
+// Who was sent what, when, against all that happened: nothing is taken for another, and what is
+// forgotten in time is a small part even when all viewers together ask for half of what there is
+// room for.
+#define VIEWERS 256
+#define PACKETS 64
+
+static void test_what_was_sent_again_lately(void **state)
+{
+    static uint64_t sent_ms[VIEWERS][PACKETS];
+    struct nack_recent recent;
+    unsigned forgotten = 0, known = 0;
+    srandom(8);
+    assert_int_equal(nack_recent_init(&recent, VIEWERS), 0);
+    uint64_t now = UINT32_MAX - 3000u; // milliseconds wrap
+    for (unsigned step = 0; step < 60000; step++) {
+        unsigned viewer = (unsigned)random() % VIEWERS, packet = (unsigned)random() % PACKETS;
+        uint32_t rtt = (uint32_t)random() % 300;
+        uint64_t window = rtt < 10 ? 10 : rtt > 200 ? 200 : rtt;
+        uint64_t key = nack_recent_key(7 + viewer, (uint8_t)(packet % 2), 1000 + packet);
+        bool has = nack_recent_has(&recent, key, now, rtt);
+        bool should = sent_ms[viewer][packet] && now - sent_ms[viewer][packet] < window;
+        assert_true(should || !has);
+        known += should;
+        forgotten += should && !has;
+        nack_recent_note(&recent, key, now);
+        sent_ms[viewer][packet] = now;
+        now += step % 10 == 0; // 2,000 within 200 ms; there is room for 4,096
+    }
+    assert_true(known > 1000);
+    assert_true(forgotten < known / 50);
+    nack_recent_free(&recent);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +171,7 @@ int main(void)
         cmocka_unit_test(test_a_budget_is_never_overdrawn),
         cmocka_unit_test(test_the_gate_opens_and_shuts_with_hysteresis),
         cmocka_unit_test(test_what_passes),
+        cmocka_unit_test(test_what_was_sent_again_lately),
         cmocka_unit_test(test_what_is_essential),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,6 +26,7 @@ void *__wrap_calloc(size_t count, size_t size) // NOLINT(bugprone-reserved-ident
 
 static struct protect *protect;
 static struct tables tables;
+static struct cache_store *store;
 static char dir[64];
 static const struct abi_config config = {.workers = 1,
                                          .max_sessions = 8,
@@ -37,7 +38,8 @@ static const struct abi_config config = {.workers = 1,
 static int start(void **state)
 {
     return scratch_make(dir, sizeof(dir), "tables") || protect_new(&protect) ||
-           tables_init(&tables, &config, dir, 0, protect);
+           !(store = cache_store_new(16, false)) ||
+           tables_init(&tables, &config, dir, 0, protect, store);
 }
 
 static int stop(void **state)
@@ -45,6 +47,7 @@ static int stop(void **state)
     char path[128];
     tables_free(&tables);
     protect_free(protect);
+    cache_store_free(store);
     snprintf(path, sizeof(path), "%s/table.0", dir);
     return unlink(path) || rmdir(dir);
 }
@@ -192,7 +195,7 @@ static void test_a_successor_adopts(void **state)
     tables_validate_path(&tables, viewer, &remote, 9);
     uint64_t first = tables_sub(&tables, viewer, 0)->delta;
     tables_free(&tables);
-    assert_int_equal(tables_init(&tables, &config, dir, 0, protect), 0);
+    assert_int_equal(tables_init(&tables, &config, dir, 0, protect, store), 0);
     assert_int_equal(tables.session_count, 1);
     assert_int_equal(tables.stream_count, 1);
     viewer = tables_by_ufrag(&tables, "u000002x");
@@ -204,13 +207,13 @@ static void test_a_successor_adopts(void **state)
     struct abi_config other = config;
     other.max_sessions = 9;
     tables_free(&tables);
-    assert_int_equal(tables_init(&tables, &other, dir, 0, protect), 0);
+    assert_int_equal(tables_init(&tables, &other, dir, 0, protect, store), 0);
     assert_int_equal(tables.session_count, 0);
     tables_free(&tables);
     char path[128];
     snprintf(path, sizeof(path), "%s/table.0", dir);
     assert_int_equal(truncate(path, 10000), 0);
-    assert_int_equal(tables_init(&tables, &other, dir, 0, protect), 0);
+    assert_int_equal(tables_init(&tables, &other, dir, 0, protect, store), 0);
     assert_int_equal(tables.session_count, 0);
 }
 
@@ -251,10 +254,10 @@ static void test_adoption_without_memory(void **state)
         leave_pointers(&kept[MSG_SLOT(STREAM_ID)]);
         munmap(file, size);
         failing = nth;
-        rc = tables_init(&tables, &config, dir, 0, protect);
+        rc = tables_init(&tables, &config, dir, 0, protect, store);
         if (rc) { // the file is as it was
             failing = 0;
-            assert_int_equal(tables_init(&tables, &config, dir, 0, protect), 0);
+            assert_int_equal(tables_init(&tables, &config, dir, 0, protect, store), 0);
             assert_int_equal(tables.session_count, 1);
         } else if (tables.stream_count == 0) {
             refused++;

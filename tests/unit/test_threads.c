@@ -165,7 +165,7 @@ static int setup(void **state)
         const struct eal_pools *pools = eal_worker_pools(w);
         show_pool(pools->rx);
         show_pool(pools->tx);
-        show_pool(pools->cache);
+        show_pool(pools->media);
         world_open_stream(&world, STREAM_ID, w, 0);
     }
     world.now_ns = worker_clock();
