@@ -1,6 +1,7 @@
 // Finds every problem of a configuration file, with its line; see config_check.h. Same thread as
 // config.c. libyaml's document tree is bounded by the size of the file, which config.c limits.
 #include "config_check.h"
+#include "../dataplane/abi/pools.h"
 #include <gnutls/gnutls.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -378,6 +379,26 @@ static void check_listen(struct config_source *source, const struct config *conf
                                listen[i].tls != listen[j].tls ? ", here and in http.listen" : "");
 }
 
+// What the dataplane would refuse at its start.
+static void check_memory(struct config_source *source, const struct config *config)
+{
+    const struct abi_config abi = {.port_kind = config->port.kind,
+                                   .mtu = config->port.mtu,
+                                   .max_streams = config->limits.streams,
+                                   .rx_mbufs = config->memory.rx_mbufs,
+                                   .tx_mbufs = config->memory.tx_mbufs,
+                                   .cache_mbufs = config->memory.cache_mbufs};
+    struct pools_short missing;
+    char key[32];
+    if (pools_check(&abi, &missing))
+        return;
+    // Of "rx_mbufs and tx_mbufs", at the line of the first.
+    snprintf(key, sizeof(key), "memory.%.*s", (int)strcspn(missing.key, " "), missing.key);
+    config_problem(source, key, "%s: %u are too few for %s, which take %llu: give %llu",
+                   missing.key, missing.given, missing.whose, (unsigned long long)missing.held,
+                   (unsigned long long)missing.least);
+}
+
 void config_check_whole(struct config_source *source, const struct config *config)
 {
     check_cores(source, config);
@@ -398,6 +419,7 @@ void config_check_whole(struct config_source *source, const struct config *confi
     check_gateway(source, "media.gateway6", 6, &config->parsed.gateway6, &config->parsed.media6,
                   config->parsed.prefix6);
     check_device(source, config);
+    check_memory(source, config);
     check_jwt(source, "publish", &config->auth.publish.jwt);
     check_jwt(source, "play", &config->auth.play.jwt);
     check_certificate(source, config);

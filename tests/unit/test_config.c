@@ -244,6 +244,11 @@ static const struct bad {
     {"port: {device: a-name-much-too-long}\n", 1, "port.device", "1 to 15 characters"},
     {"protection:\n  bfd:\n    multihop: true\n", 3, "protection.bfd.multihop",
      "needs protection.bfd.key"},
+    {"memory:\n  rx_mbufs: 4000\n  tx_mbufs: 3839\n", 2, "memory.rx_mbufs", "7839 are too few"},
+    {"memory:\n  cache_mbufs: 6559\n", 2, "memory.cache_mbufs", "give 6560"},
+    {"port:\n  kind: pci\n  device: 0000:01:00.1\nmemory:\n  tx_mbufs: 2719\n", 5,
+     "memory.tx_mbufs", "the port's descriptors, which take 2048: give 2720"},
+    {"port: {mtu: 9000}\nlimits: {streams: 65536}\n", 0, "memory.cache_mbufs", "give 164000"},
     {"port: {kind: pci, device: eth0}\n", 1, "port.device", "not a PCI address"},
 };
 
