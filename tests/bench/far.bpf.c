@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 // The far side of the benchmarks' veth pair: counts every frame and drops it. While `measure` is
 // set, it also looks up when the publisher's packet left, by the RTP timestamp of the viewer's
-// (both stand in the clear), and counts the difference by microseconds.
+// (both stand in the clear), and counts the difference by microseconds, in all and for the slice of
+// the measurement that `measure` names (from 1).
 #include <linux/bpf.h>
 // The helpers need the types above.
 #include "far.h"
@@ -25,6 +26,13 @@ struct {
 } latency SEC(".maps");
 
 struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, FAR_SLICES *FAR_FINE);
+    __type(key, __u32);
+    __type(value, __u64);
+} slices SEC(".maps");
+
+struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(map_flags, BPF_F_MMAPABLE);
     __uint(max_entries, FAR_SENT);
@@ -46,7 +54,7 @@ static void count(__u32 what)
         (*value)++;
 }
 
-static void measure_latency(const __u8 *rtp)
+static void measure_latency(const __u8 *rtp, __u32 slice)
 {
     __u64 now = bpf_ktime_get_ns();
     __u32 at = bpf_ntohl(*(const __u32 *)(rtp + 4)) % FAR_SENT;
@@ -56,6 +64,10 @@ static void measure_latency(const __u8 *rtp)
     __u64 us = now > *left ? (now - *left) / 1000 : 0;
     __u32 bucket = us < FAR_BUCKETS ? us : FAR_BUCKETS - 1;
     __u64 *value = bpf_map_lookup_elem(&latency, &bucket);
+    if (value)
+        (*value)++;
+    bucket = (slice - 1) * FAR_FINE + (us < FAR_FINE ? us : FAR_FINE - 1);
+    value = bpf_map_lookup_elem(&slices, &bucket);
     if (value)
         (*value)++;
 }
@@ -77,7 +89,7 @@ int hitless_far(struct xdp_md *ctx)
     }
     count(FAR_RTP);
     if (on && *on)
-        measure_latency(data + RTP_AT);
+        measure_latency(data + RTP_AT, *on);
     return XDP_DROP;
 }
 

@@ -17,7 +17,7 @@
 
 struct wire {
     struct bpf_object *object;
-    int counts, latency, measure;
+    int counts, latency, slices, measure;
     uint64_t *sent;
     int ifindex, socket, cpus;
     struct sockaddr_ll to;
@@ -48,6 +48,7 @@ static void attach(struct wire *wire)
         die("the far end's XDP program cannot be attached");
     wire->counts = map_fd(wire, "counts");
     wire->latency = map_fd(wire, "latency");
+    wire->slices = map_fd(wire, "slices");
     wire->measure = map_fd(wire, "measure");
     wire->sent = mmap(NULL, FAR_SENT * sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED,
                       map_fd(wire, "sent"), 0);
@@ -126,7 +127,15 @@ void wire_measure(struct wire *wire, bool on)
         memset(wire->sent, 0, FAR_SENT * sizeof(uint64_t));
         for (uint32_t i = 0; i < FAR_BUCKETS; i++)
             bpf_map_update_elem(wire->latency, &i, zero, 0);
+        for (uint32_t i = 0; i < FAR_SLICES * FAR_FINE; i++)
+            bpf_map_update_elem(wire->slices, &i, zero, 0);
     }
+    bpf_map_update_elem(wire->measure, &key, &value, 0);
+}
+
+void wire_slice(struct wire *wire, uint32_t slice)
+{
+    uint32_t key = 0, value = slice + 1;
     bpf_map_update_elem(wire->measure, &key, &value, 0);
 }
 
@@ -135,21 +144,27 @@ uint64_t *wire_sent(struct wire *wire)
     return wire->sent;
 }
 
-uint64_t wire_measured(const struct wire *wire)
+// The microseconds below which the share `q` is of what stands in `buckets` of the map from
+// `first`.
+static double quantile(const struct wire *wire, int map, uint32_t first, uint32_t buckets, double q)
 {
-    uint64_t total = 0;
-    for (uint32_t i = 0; i < FAR_BUCKETS; i++)
-        total += sum(wire, wire->latency, i);
-    return total;
+    uint64_t total = 0, below = 0;
+    for (uint32_t i = 0; i < buckets; i++)
+        total += sum(wire, map, first + i);
+    for (uint32_t i = 0; i < buckets && total; i++) {
+        below += sum(wire, map, first + i);
+        if ((double)below >= q * (double)total)
+            return i + 1;
+    }
+    return total ? buckets : 0;
 }
 
 double wire_quantile(const struct wire *wire, double q)
 {
-    uint64_t total = wire_measured(wire), below = 0;
-    for (uint32_t i = 0; i < FAR_BUCKETS; i++) {
-        below += sum(wire, wire->latency, i);
-        if ((double)below >= q * (double)total)
-            return i + 1;
-    }
-    return FAR_BUCKETS;
+    return quantile(wire, wire->latency, 0, FAR_BUCKETS, q);
+}
+
+double wire_slice_quantile(const struct wire *wire, uint32_t slice, double q)
+{
+    return quantile(wire, wire->slices, slice * FAR_FINE, FAR_FINE, q);
 }

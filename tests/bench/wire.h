@@ -28,9 +28,13 @@ uint64_t wire_seen(const struct wire *wire, enum far_count what);
 // Starts or stops measuring; what was measured before is forgotten when it starts. A packet is
 // measured if its RTP timestamp, modulo FAR_SENT, has a time in wire_sent.
 void wire_measure(struct wire *wire, bool on);
+// From now on the slice with this number, 0..FAR_SLICES - 1, is measured; the first is at the
+// start.
+void wire_slice(struct wire *wire, uint32_t slice);
+// As wire_quantile, of one slice. FAR_FINE: more than that; 0: nothing came in it.
+double wire_slice_quantile(const struct wire *wire, uint32_t slice, double q);
 uint64_t *wire_sent(struct wire *wire); // [FAR_SENT], CLOCK_MONOTONIC
-// The microseconds below which the share `q` of the measured packets took.
+// The microseconds below which the share `q` of the measured packets took; 0: there were none.
 double wire_quantile(const struct wire *wire, double q);
-uint64_t wire_measured(const struct wire *wire);
 
 #endif
