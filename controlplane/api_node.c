@@ -217,16 +217,21 @@ int api_failback(struct api *api, char *why, size_t why_size)
 
 // ---- ends of processes
 
-static int end_dataplane(struct api *api, int number)
+// 0: there is none. The pid of a dead one may be somebody else's by now.
+static pid_t dataplane_pid(const struct api *api)
 {
-    uint32_t pid = channel_peer_pid(api->channel);
     uint64_t epoch;
     bool ready;
     enum channel_peer peer = channel_peer(api->channel, uv_hrtime(), &epoch, &ready);
-    // The pid of a dead one may be somebody else's by now.
-    if (pid == 0 || (peer != PEER_ALIVE && peer != PEER_STALLED))
+    return peer == PEER_ALIVE || peer == PEER_STALLED ? (pid_t)channel_peer_pid(api->channel) : 0;
+}
+
+static int end_dataplane(struct api *api, int number)
+{
+    pid_t pid = dataplane_pid(api);
+    if (pid == 0)
         return -ESRCH;
-    return kill((pid_t)pid, number) < 0 ? -errno : 0;
+    return kill(pid, number) < 0 ? -errno : 0;
 }
 
 // The kernel does it, even if our loop hangs.
@@ -266,5 +271,7 @@ int api_restart(struct api *api, const char *what, char *why, size_t why_size)
     if (strcmp(what, "dataplane") != 0 && strcmp(what, "controlplane") != 0)
         return -EINVAL;
     int rc = installed_check(what, why, why_size);
+    if (rc == 0 && strcmp(what, "dataplane") == 0)
+        rc = installed_tables(dataplane_pid(api), why, why_size);
     return rc < 0 ? rc : end(api, what, SIGTERM);
 }

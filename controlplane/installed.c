@@ -1,3 +1,4 @@
+// See installed.h.
 #include "installed.h"
 #include "../dataplane/abi/abi.h"
 #include <errno.h>
@@ -27,7 +28,16 @@ static int find_mark(const char *data, size_t size)
     return digits ? version : -EBADMSG;
 }
 
-int installed_version(const char *path)
+// The layout follows its mark: ABI_LAYOUT_SIZE bytes.
+static const char *find_layout(const char *data, size_t size)
+{
+    const char *mark = memmem(data, size, ABI_LAYOUT_BEGIN, strlen(ABI_LAYOUT_BEGIN));
+    size_t used = mark ? (size_t)(mark - data) + strlen(ABI_LAYOUT_BEGIN) : size;
+    return size - used >= ABI_LAYOUT_SIZE ? data + used : NULL;
+}
+
+// Maps a whole file. 0 or a negative errno.
+static int map_program(const char *path, const char **data, size_t *size)
 {
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -38,9 +48,53 @@ int installed_version(const char *path)
     close(fd);
     if (map == MAP_FAILED)
         return rc ? rc : -errno;
-    rc = find_mark(map, (size_t)st.st_size);
-    munmap(map, (size_t)st.st_size);
+    *data = map;
+    *size = (size_t)st.st_size;
+    return 0;
+}
+
+int installed_version(const char *path)
+{
+    const char *data = NULL;
+    size_t size = 0;
+    int rc = map_program(path, &data, &size);
+    if (rc)
+        return rc;
+    rc = find_mark(data, size);
+    munmap((void *)data, size);
     return rc;
+}
+
+static int layout_of(const char *path, char out[ABI_LAYOUT_SIZE])
+{
+    const char *data = NULL;
+    size_t size = 0;
+    int rc = map_program(path, &data, &size);
+    if (rc)
+        return rc;
+    const char *layout = find_layout(data, size);
+    if (layout)
+        memcpy(out, layout, ABI_LAYOUT_SIZE);
+    munmap((void *)data, size);
+    return layout ? 0 : -EBADMSG;
+}
+
+int installed_tables(pid_t running, char *why, size_t why_size)
+{
+    char path[PATH_MAX + 64], self[64], ours[ABI_LAYOUT_SIZE], theirs[ABI_LAYOUT_SIZE];
+    snprintf(self, sizeof(self), "/proc/%d/exe", (int)running); // also of a file that is replaced
+    if (layout_of(self, ours) != 0)
+        return 0; // it is gone, and so is the reason to ask
+    int rc = installed_path("dataplane", path, sizeof(path));
+    if (rc == 0)
+        rc = layout_of(path, theirs);
+    if (rc == 0 && memcmp(ours, theirs, sizeof(ours)) == 0)
+        return 0;
+    snprintf(why, why_size,
+             "nothing stopped: %s keeps its sessions in another form than the dataplane that runs, "
+             "and could not go on with them; to change it, stop both, which ends all sessions",
+             path);
+    return -EPROTO;
 }
 
 int installed_path(const char *process, char *path, size_t size)

@@ -4,6 +4,7 @@
 #define HITLESS_INSTALLED_H
 
 #include <stddef.h>
+#include <sys/types.h>
 
 // The channel version that the program file at `path` speaks, read from its mark (ABI_MARK) without
 // running it. Or -ENOENT, -EBADMSG (it has no mark) or another negative errno.
@@ -17,5 +18,9 @@ int installed_path(const char *process, char *path, size_t size);
 // Whether the installed program of that process can go on with the channel as it is. 0, or -EPROTO
 // with one line in `why`.
 int installed_check(const char *process, char *why, size_t why_size);
+
+// Whether the installed dataplane can take up the tables of the one that runs as `running`, as far
+// as the programs tell (ABI_LAYOUT_BEGIN). 0, or -EPROTO with one line in `why`.
+int installed_tables(pid_t running, char *why, size_t why_size);
 
 #endif

@@ -17,6 +17,9 @@
 #define ABI_STRING_(x) #x
 #define ABI_STRING(x) ABI_STRING_(x)
 #define ABI_MARK ABI_MARK_BEGIN ABI_STRING(ABI_VERSION_NUMBER)
+// In the dataplane, followed by ABI_LAYOUT_SIZE bytes that differ when its tables do (tables.c).
+#define ABI_LAYOUT_BEGIN "hitless-table-layout:"
+#define ABI_LAYOUT_SIZE 48
 
 #define ABI_CACHE_LINE 64
 #define ABI_MAX_WORKERS 16

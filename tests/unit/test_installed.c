@@ -5,14 +5,20 @@
 #include <errno.h>
 #include <limits.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#define LAYOUT "0.1 and so on up to forty-eight bytes..........1"
+#define OTHER "0.1 and so on up to forty-eight bytes..........2"
+_Static_assert(sizeof(LAYOUT) - 1 == ABI_LAYOUT_SIZE, "a whole layout");
 
 static char dir[] = "/dev/shm/hitless-installed-XXXXXX";
 
@@ -88,6 +94,58 @@ static void refuses_before_anything_stops(void **state)
     assert_non_null(strstr(line, "no channel version in it"));
 }
 
+// A program that runs, with a layout behind its end.
+static pid_t start_program(void)
+{
+    char path[128], command[512];
+    snprintf(command, sizeof(command), "cp /bin/sleep %s/running && printf %%s '%s' >> %s/running",
+             dir, ABI_LAYOUT_BEGIN LAYOUT, dir);
+    assert_int_equal(system(command), 0);
+    snprintf(path, sizeof(path), "%s/running", dir);
+    pid_t pid = fork();
+    if (pid == 0) {
+        execl(path, path, "100", (char *)NULL);
+        _exit(1);
+    }
+    char link[64], exe[128] = "";
+    snprintf(link, sizeof(link), "/proc/%d/exe", (int)pid);
+    while (strcmp(exe, path) != 0) {
+        ssize_t length = readlink(link, exe, sizeof(exe) - 1);
+        assert_true(length > 0);
+        exe[length] = 0;
+    }
+    return pid;
+}
+
+static void compares_the_tables(void **state)
+{
+    char line[512], command[512];
+    static const struct {
+        const char *bytes;
+        size_t size;
+        int rc;
+    } rows[] = {
+        {ABI_LAYOUT_BEGIN LAYOUT, sizeof(ABI_LAYOUT_BEGIN LAYOUT) - 1, 0},
+        {"before" ABI_LAYOUT_BEGIN LAYOUT "behind", sizeof(ABI_LAYOUT_BEGIN LAYOUT) + 11, 0},
+        {ABI_LAYOUT_BEGIN OTHER, sizeof(ABI_LAYOUT_BEGIN OTHER) - 1, 1},
+        {ABI_LAYOUT_BEGIN LAYOUT, sizeof(ABI_LAYOUT_BEGIN LAYOUT) - 2, 1},
+        {"none", 4, 1}};
+    pid_t running = start_program();
+    snprintf(command, sizeof(command), "%s/copy tables %d", dir, (int)running);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        write_file("hitless-dataplane", rows[i].bytes, rows[i].size);
+        FILE *pipe = popen(command, "r");
+        assert_non_null(pipe);
+        line[fread(line, 1, sizeof(line) - 1, pipe)] = 0;
+        assert_int_equal(WEXITSTATUS(pclose(pipe)), rows[i].rc);
+        assert_int_equal(strstr(line, "another form than the dataplane that runs") != NULL,
+                         rows[i].rc);
+    }
+    assert_int_equal(kill(running, SIGKILL), 0);
+    assert_int_equal(waitpid(running, NULL, 0), running);
+    assert_int_equal(installed_tables(0, line, sizeof(line)), 0); // nobody runs
+}
+
 static int setup(void **state)
 {
     return mkdtemp(dir) ? 0 : -1;
@@ -108,9 +166,16 @@ int main(int argc, char *argv[])
         puts(why);
         return rc != 0;
     }
+    if (argc == 3) {
+        char why[PATH_MAX + 256] = "";
+        int rc = installed_tables(atoi(argv[2]), why, sizeof(why));
+        puts(why);
+        return rc != 0;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_the_mark),
         cmocka_unit_test(refuses_before_anything_stops),
+        cmocka_unit_test(compares_the_tables),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
