@@ -154,10 +154,14 @@ static void resolve(struct replicate *r, unsigned group, const struct wire_group
             r->robbed_ms = uv_now(r->loop);
     } else if (!mine && !its) {
         we_hold = owner;
-        term = msg_next_term(term, true);
     } else {
         we_hold = mine;
     }
+    // The term says whose it is. Home gets another one each time: the partner may have served
+    // meanwhile without our knowing, so its reserve of numbers is stepped over (failover.h).
+    bool home = we_hold == owner;
+    if (home || !(term & 1))
+        term = msg_next_term(term, home);
     become(r, group, we_hold ? GROUP_ACTIVE : GROUP_STANDBY, term, "agreed with the partner");
 }
 
@@ -166,8 +170,8 @@ void groups_up(struct replicate *r, const struct wire_hello *hello)
     r->contact = true;
     for (unsigned g = 0; g < 2; g++) {
         resolve(r, g, &hello->group[g == 0 ? WIRE_YOURS : WIRE_MINE]);
-        if (r->group[g].claim)
-            tell_role(r, g, 0);
+        if (group_held(r, g))
+            tell_role(r, g, 0); // and should the two have come to different terms, to one
         r->partner_synced[g] = false;
         import_begin(r, g);
         if (!group_held(r, g))
@@ -228,8 +232,9 @@ int replicate_hand_over(struct replicate *r, unsigned group)
                            .wish = GROUP_ACTIVE};
     g->handing = true;
     // Before it knows all of the group the partner must not hold it: what it then called all would
-    // not be.
-    return !r->partner_synced[group] || g->syncing || r->sync_owed[group] || !TAILQ_EMPTY(&r->queue)
+    // not be. Nor while it cannot see our packets: it would not know where they are numbered.
+    return r->bfd_state == BFD_DOWN || r->bfd_state == BFD_INIT || !r->partner_synced[group] ||
+                   g->syncing || r->sync_owed[group] || !TAILQ_EMPTY(&r->queue)
                ? 0
                : replicate_send(r, &m);
 }

@@ -127,7 +127,7 @@ static void follow(struct session *s, const struct session_record *record)
 {
     s->phase = (enum session_phase)record->phase;
     memcpy(s->etag, record->etag, sizeof(s->etag));
-    s->numbers = record->numbers;
+    msg_numbers_merge(&s->numbers, &record->numbers);
     s->remote = record->remote;
     s->local = record->local;
     memcpy(s->mac, record->mac, sizeof(s->mac));
@@ -162,6 +162,7 @@ static int add(struct replicate *r, const struct session_record *record, uint8_t
     s->open = record->open;
     s->open.head.id = id;
     s->open.group = group;
+    s->open.imported = 1;
     if (!session_rejoin(s, stream)) {
         session_retire(s);
         session_destroy(s);
@@ -173,7 +174,7 @@ static int add(struct replicate *r, const struct session_record *record, uint8_t
     dtls_wipe(&keys, sizeof(keys));
     s->tell_open = true;
     s->tell_keys = s->keys->head.length > 0;
-    s->tell_adopt = !group_held(r, group - 1u);
+    s->tell_adopt = true;
     if (s->tell_keys)
         TAILQ_REMOVE(&set->young, s, young);
     session_tell(s);

@@ -175,8 +175,11 @@ static void on_numbers(struct session *s, const struct msg_session_numbers *m)
 {
     if (!served(s))
         return;
-    s->numbers = m->numbers;
+    // A limit that our dataplane does not know of yet: what is below it may be the partner's.
+    s->tell_adopt |= msg_numbers_merge(&s->numbers, &m->numbers);
     session_save(s, NULL);
+    if (s->tell_adopt)
+        session_tell(s);
 }
 
 void session_dtls(struct session *s, const uint8_t *data, size_t size)

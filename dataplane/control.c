@@ -18,12 +18,12 @@ static void tell_dead(struct worker *worker, uint64_t id, enum msg_dead_reason r
     worker_tell(worker, &message);
 }
 
-static void join(struct worker *worker, struct session *session)
+static void join(struct worker *worker, struct session *session, bool imported)
 {
     struct sender *sender = tables_sender(&worker->tables, session);
     failover_enter_term(worker, session);
     for (int t = 0; t < session->tracks; t++)
-        sender->sub[t].foreign = !failover_active(worker, sender->group);
+        sender->sub[t].foreign = imported || !failover_active(worker, sender->group);
     tables_join(&worker->tables, session);
     if (sender->group && session->role == ROLE_PLAY && failover_active(worker, sender->group))
         failover_tell_numbers(worker, session);
@@ -35,7 +35,7 @@ static void session_open(struct worker *worker, const struct msg_session_open *o
     struct session *session = tables_open_session(&worker->tables, open, worker->now_ns, &error);
     if (session) {
         tables_sender(&worker->tables, session)->group = open->group;
-        join(worker, session);
+        join(worker, session, open->imported);
         catchup_prepare(worker, session);
     } else if (error == EEXIST) {
         failover_regroup(worker, tables_session(&worker->tables, open->head.id), open->group);
@@ -138,6 +138,13 @@ static void stream_close(struct worker *worker, const struct msg_head *head)
     if (stream->source_worker == worker->id)
         stats_publish(channel_stream_stats(worker->dp->channel, MSG_SLOT(head->id)), NULL,
                       sizeof(struct stats_stream));
+    for (uint32_t i = 0; i < worker->tables.session_end; i++) {
+        struct sender *sender = &worker->tables.senders[i];
+        if (worker->tables.sessions[i].stream == head->id &&
+            !failover_active(worker, sender->group))
+            for (int t = 0; t < MSG_MAX_TRACKS; t++)
+                sender->sub[t].foreign = true; // where it goes on is again the partner's to say
+    }
     tables_close_stream(&worker->tables, stream);
 }
 

@@ -428,11 +428,11 @@ bool failover_lease_rtx(struct worker *worker, struct session *session, uint8_t 
     uint32_t seized =
         atomic_load_explicit(&worker->dp->seized[sender->group], memory_order_relaxed);
     bool partner = session->term & 1;
-    // With nobody to confirm a lease, a partner may use the reserve behind the last limit that it
-    // knows and the one lease that may have been on its way, once in a term: the home node never
-    // goes there without its partner's word.
-    if (partner && seized == session->term && session->reserved[track] != session->term && *limit) {
-        session->reserved[track] = session->term;
+    // With nobody to confirm a lease, a partner may use the reserve behind the last limit that both
+    // know and the one lease that may have been on its way, once until they know of another: the
+    // home node never goes there without its partner's word, and steps over it after that.
+    if (partner && seized == session->term && !session->reserved[track] && *limit) {
+        session->reserved[track] = true;
         next += RTX_LEASE;
         sender->sub[track].rtx_index = next;
         *limit = *asked = next + RTX_RESERVE;
@@ -463,22 +463,24 @@ void failover_adopt(struct worker *worker, const struct msg_session_adopt *messa
     bool active = is_ours(worker, sender->group);
     for (int t = 0; t < session->tracks; t++) {
         struct sub *sub = &sender->sub[t];
-        // To who serves this confirms that the other knows the limit that was asked for (another
-        // limit is of one that serves, too, and cannot see us); to the other it is the limit.
+        // The limit that we asked for: the other knows it now. Any other one is how far the other
+        // may have gone, be it that we stand by, serve since a moment ago, or both of us serve.
         uint64_t limit = message->numbers.rtx_limit[t];
-        if (limit > session->rtx_limit[t] && (!active || limit == session->rtx_asked[t])) {
+        if (limit > session->rtx_limit[t]) {
             session->rtx_limit[t] = limit;
-            if (!active)
+            session->reserved[t] = false;
+            if (!active || limit != session->rtx_asked[t])
                 sub->rtx_index = limit;
         }
-        if (active || !(message->numbers.numbered & 1u << t))
+        // Who serves has numbers of its own, unless the session is the other's that it never sent.
+        if ((active && !sub->foreign) || !(message->numbers.numbered & 1u << t))
             continue;
         sub->delta = message->numbers.delta[t];
         sub->numbered = true;
         sub->foreign = false;
         sub->keyed = true;
     }
-    if (active || !message->remote.family)
+    if ((active && sender->frame.length) || !message->remote.family)
         return;
     struct frame_path path = {
         .vlan = worker->dp->config->vlan, .ttl = 64, .src = message->local, .dst = message->remote};

@@ -149,7 +149,9 @@ static void map_layer(const struct worker *worker, const struct stream *stream, 
         track->next_index = first_index();
         cache_clear(&track->ring, track->next_index);
     }
-    layer->delta = track->next_index - index;
+    // A track that another node gave us so far has gone on there by we do not know how much.
+    layer->delta = (track->trunk_fed ? first_index() : track->next_index) - index;
+    track->trunk_fed = false;
     layer->timestamp_delta = continue_clock(worker, stream, track, timestamp);
     layer->mapped = true;
     track->clock = (struct track_clock){.ntp = layer->sr_ntp,
@@ -310,7 +312,9 @@ static void enter_space(struct worker *worker, struct track *track, uint64_t ind
         struct sub *sub = &sender->sub[viewer->track];
         if (!sub->numbered || !failover_active(worker, sender->group))
             continue;
-        sub->delta = (sub->delta + track->next_index - index) & INDEX_MASK;
+        // Whoever had the track before may have sent some that never came here.
+        uint64_t spare = sender->group ? INDEX_SPARE : 0;
+        sub->delta = (sub->delta + track->next_index + spare - index) & INDEX_MASK;
         worker->tables.sessions[viewer->session].numbers_told = 0;
     }
     cache_clear(&track->ring, index);

@@ -127,7 +127,7 @@ struct session {
     uint32_t term;                      // of the group, when the numbers below were last moved
     uint64_t rtx_limit[MSG_MAX_TRACKS]; // RTX indexes below it are ours to use; group 0: no limit
     uint64_t rtx_asked[MSG_MAX_TRACKS]; // limit that the partner was told and has not confirmed
-    uint32_t reserved[MSG_MAX_TRACKS];  // term in which the reserve behind the limit was taken
+    bool reserved[MSG_MAX_TRACKS];      // the reserve behind the limit has been taken
     uint64_t packets_in, bytes_in, packets_out, bytes_out;
     uint64_t bitrate_bytes, bitrate_ns;
     uint32_t bitrate;
@@ -180,6 +180,7 @@ struct track {
     uint64_t next_index;     // after the highest put into the ring
     uint32_t last_timestamp; // of the newest packet
     uint64_t last_ns;
+    bool trunk_fed;         // its numbers are another node's; our own have yet to begin
     bool key_wanted;        // a viewer waits for a key frame
     bool key_sent;          // a key frame was fanned out,
     uint32_t key_timestamp; // the last with this timestamp,

@@ -52,6 +52,7 @@ static void leave_track(struct tables *tables, struct track *track, const struct
     if (sub->numbered)
         sub->delta = (track->next_index + sub->delta + INDEX_SPARE) & INDEX_MASK;
     sub->numbered = false;
+    tables->sessions[viewer->session].numbers_told = 0;
     sub->keyed = false;
     sub->catching_up = false;
     sub->place = SUB_NONE;

@@ -66,6 +66,7 @@ static struct rte_mbuf *take_media(struct worker *worker, struct stream *stream,
     rte_mbuf_refcnt_update(m, 1); // of the two, one is the fan-out's; the caller frees the other
     if (!ingest_shared(worker, m))
         return NULL;
+    track->trunk_fed = true;
     if (meta.keyframe) {
         track->key_wanted = false;
         stream->keyframes++;

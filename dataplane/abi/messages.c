@@ -96,7 +96,8 @@ static bool check_session_open(const struct msg_head *head)
 {
     const struct msg_session_open *m = (const void *)head;
     return m->stream != 0 && (m->role == ROLE_PUBLISH || m->role == ROLE_PLAY) &&
-           m->group < MSG_GROUPS && check_ice(&m->ice) && check_tracks(m->track, m->tracks);
+           m->group < MSG_GROUPS && m->imported <= 1 && check_ice(&m->ice) &&
+           check_tracks(m->track, m->tracks);
 }
 
 static bool check_session_keys(const struct msg_head *head)

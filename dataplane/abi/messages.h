@@ -150,8 +150,9 @@ struct msg_session_open {
     uint64_t stream;
     uint8_t role; // enum session_role
     uint8_t tracks;
-    uint8_t group; // protection group, 1..MSG_GROUPS - 1; 0: not protected, always ours
-    uint8_t pad[5];
+    uint8_t group;    // protection group, 1..MSG_GROUPS - 1; 0: not protected, always ours
+    uint8_t imported; // 1: from the partner, whose numbers SESSION_ADOPT says; none are made up
+    uint8_t pad[4];
     struct msg_ice ice;
     struct msg_track track[MSG_MAX_TRACKS];
 };
@@ -303,6 +304,21 @@ struct msg_numbers {
     uint8_t numbered;                   // bit t: delta[t] is set
     uint8_t pad[7];
 };
+
+// Takes newer numbers over, but no limit that is lower: the way back is not known to be free.
+// Whether there was one.
+static inline _Bool msg_numbers_merge(struct msg_numbers *numbers, const struct msg_numbers *newer)
+{
+    struct msg_numbers old = *numbers;
+    _Bool lower = 0;
+    *numbers = *newer;
+    for (int t = 0; t < MSG_MAX_TRACKS; t++)
+        if (numbers->rtx_limit[t] < old.rtx_limit[t]) {
+            numbers->rtx_limit[t] = old.rtx_limit[t];
+            lower = 1;
+        }
+    return lower;
+}
 
 struct msg_session_numbers {
     struct msg_head head;

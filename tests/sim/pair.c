@@ -166,8 +166,44 @@ static void adopt(struct pair *pair, int node, unsigned viewer, const struct msg
     m.remote = client->addr;
     if (numbers)
         m.numbers = *numbers;
-    if (client->id) // it has joined
+    if (pair->deaf[node])
+        pair->owed[node][viewer] = m;
+    else if (client->id && !pair->lost[node]) // it has joined
         tell(pair, node, &m);
+}
+
+void pair_hear(struct pair *pair, int node)
+{
+    pair->deaf[node] = false;
+    for (unsigned v = 0; v <= PAIR_VIEWERS; v++) {
+        if (pair->owed[node][v].head.id && !pair->lost[node])
+            tell(pair, node, &pair->owed[node][v]);
+        pair->owed[node][v].head.id = 0;
+    }
+}
+
+static void copy_session(struct pair *pair, int node, const struct client *client,
+                         enum session_role role)
+{
+    struct client copy = *client; // what it received so far is not forgotten
+    srandom(MSG_SLOT(client->id));
+    copy.imported = true;
+    world_copy(&pair->node[node], &copy, role, STREAM_ID, MSG_SLOT(client->id),
+               PROFILE_AEAD_AES_128_GCM, true);
+}
+
+// What only the other knows, keys included.
+static void import(struct pair *pair, int node)
+{
+    if (!pair->lost[node] || !pair->publisher.id)
+        return;
+    pair->lost[node] = false;
+    copy_session(pair, node, &pair->publisher, ROLE_PUBLISH);
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++)
+        copy_session(pair, node, &pair->viewer[v].client, ROLE_PLAY);
+    srandom((unsigned)pair->now);
+    struct pair_control *c = pair->control;
+    memcpy(c[node].numbers, c[OTHER(node)].numbers, sizeof(c[node].numbers));
 }
 
 // What the holder says of all sessions, once the two agree who it is.
@@ -175,10 +211,11 @@ static void synchronise(struct pair *pair)
 {
     int holder = pair->control[0].role == GROUP_ACTIVE ? 0 : 1;
     struct pair_control *from = &pair->control[holder], *to = &pair->control[OTHER(holder)];
-    memcpy(to->numbers, from->numbers, sizeof(to->numbers));
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++)
+        msg_numbers_merge(&to->numbers[v], &from->numbers[v]);
     for (unsigned v = 0; v < PAIR_VIEWERS; v++) {
         adopt(pair, OTHER(holder), v, &to->numbers[v]);
-        adopt(pair, holder, v, &to->numbers[v]); // it is known there
+        adopt(pair, holder, v, &from->numbers[v]); // it is known there
     }
     adopt(pair, OTHER(holder), PAIR_VIEWERS, NULL);
 }
@@ -204,10 +241,12 @@ static void agree(struct pair *pair)
     uint32_t term = c[0].term > c[1].term ? c[0].term : c[1].term;
     bool home = c[0].role == c[1].role ? c[0].role == GROUP_STANDBY || c[0].term > c[1].term
                                        : c[0].role == GROUP_ACTIVE;
-    if (c[0].role == GROUP_STANDBY && c[1].role == GROUP_STANDBY)
-        term = msg_next_term(term, true);
+    if (home || !(term & 1)) // as controlplane/replicate_groups.c
+        term = msg_next_term(term, home);
     become(pair, 0, home ? GROUP_ACTIVE : GROUP_STANDBY, term);
     become(pair, 1, home ? GROUP_STANDBY : GROUP_ACTIVE, term);
+    import(pair, 0);
+    import(pair, 1);
     synchronise(pair);
 }
 
@@ -220,15 +259,16 @@ static void on_numbers(struct pair *pair, int node, const struct msg_session_num
         viewer++;
     if (viewer == PAIR_VIEWERS)
         return;
-    c->numbers[viewer] = m->numbers;
+    if (msg_numbers_merge(&c->numbers[viewer], &m->numbers))
+        adopt(pair, node, viewer, &c->numbers[viewer]);
     if (!joined(pair) || c->role != GROUP_ACTIVE)
         return;
     if (other->role == GROUP_STANDBY) {
-        other->numbers[viewer] = m->numbers;
-        adopt(pair, OTHER(node), viewer, &m->numbers);
+        msg_numbers_merge(&other->numbers[viewer], &c->numbers[viewer]);
+        adopt(pair, OTHER(node), viewer, &other->numbers[viewer]);
     }
     if (!c->claim)
-        adopt(pair, node, viewer, &m->numbers);
+        adopt(pair, node, viewer, &c->numbers[viewer]);
 }
 
 static void on_seized(struct pair *pair, int node, const struct msg_group_state *m)
@@ -264,9 +304,10 @@ static bool sees(const struct pair *pair, int node)
 bool pair_hand_over(struct pair *pair, int to)
 {
     struct pair_control *c = pair->control;
-    if (!joined(pair) || c[to].role == GROUP_ACTIVE || c[OTHER(to)].role != GROUP_ACTIVE)
+    if (!joined(pair) || !sees(pair, OTHER(to)) || c[to].role == GROUP_ACTIVE ||
+        c[OTHER(to)].role != GROUP_ACTIVE)
         return false;
-    uint32_t term = msg_next_term(c[to].term, to == 0);
+    uint32_t term = msg_next_term(c[OTHER(to)].term, to == 0);
     synchronise(pair);
     pair_turn(pair);
     become(pair, to, GROUP_ACTIVE, term); // first the one, then the other: nothing is lost
@@ -336,7 +377,12 @@ void pair_turn(struct pair *pair)
             serve_control(pair, n);
     bool claimed = pair->control[0].claim || pair->control[1].claim;
     bool both = pair->control[0].role == GROUP_ACTIVE && pair->control[1].role == GROUP_ACTIVE;
-    if (joined(pair) && (claimed || both) && sees(pair, 0) && sees(pair, 1))
+    bool seen = sees(pair, 0) && sees(pair, 1), again = joined(pair) && !pair->connected;
+    pair->connected = joined(pair);
+    if (again && both && !seen)
+        pair->control[0].claim = pair->control[1].claim =
+            RTE_MAX(pair->control[0].term, pair->control[1].term);
+    else if (again || (joined(pair) && (claimed || both) && seen))
         meet(pair);
 }
 
@@ -408,6 +454,27 @@ static void start_anew(struct pair *pair, int node)
         rte_pktmbuf_free(old);
 }
 
+void pair_lose(struct pair *pair, int node)
+{
+    pair_kill(pair, node);
+    pair->lost[node] = true;
+}
+
+// As if there had been no table to adopt.
+static void forget(struct pair *pair, int node)
+{
+    struct msg_head close = {
+        .type = MSG_STREAM_CLOSE, .length = sizeof(struct msg_stream_close), .id = STREAM_ID};
+    world_leave(&pair->node[node], &pair->publisher);
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++)
+        world_leave(&pair->node[node], &pair->viewer[v].client);
+    tell(pair, node, &close);
+    world_turn(&pair->node[node]);
+    pair->node[node].out_count = 0;
+    memset(pair->control[node].numbers, 0, sizeof(pair->control[node].numbers));
+    pair->control[node].term = 1;
+}
+
 void pair_crash(struct pair *pair, int node)
 {
     start_anew(pair, node);
@@ -422,12 +489,14 @@ void pair_crash(struct pair *pair, int node)
 void pair_revive(struct pair *pair, int node)
 {
     pair->control[node].role = GROUP_STANDBY; // until it has heard the other
+    pair->connected = false;
     start_anew(pair, node);
+    if (pair->lost[node])
+        forget(pair, node);
     open_stream(pair, node);
-    if (joined(pair)) {
-        meet(pair);
-        return;
-    }
+    if (joined(pair))
+        return; // they meet at the next turn
+    tell_group(pair, node);
     pair->round++; // keys of its own that the other has not got; BFD needs none
     introduce(pair, node);
 }

@@ -33,15 +33,19 @@ struct pair {
     bool alive[2];
     bool media_cut;   // nothing passes between the nodes' ports; clients reach both
     bool control_cut; // nor between their control planes
+    bool connected;   // the control planes have greeted each other
+    bool lost[2];     // the node knows no session: its table died with it
+    bool deaf[2];     // its dataplane reads no SESSION_ADOPT for the time being
     bool hub;         // the publisher's packets reach both nodes, whoever has the address
     uint64_t now;
     struct client publisher;
     struct pair_viewer viewer[PAIR_VIEWERS];
-    uint64_t published;             // index of the last packet
-    uint32_t round;                 // of trunk keys
-    unsigned duplicates, conflicts; // of what was written down
-    char first[200];                // of the conflicts
-    unsigned publisher_nacks;       // packets that the nodes asked the publisher for
+    uint64_t published;                                 // index of the last packet
+    uint32_t round;                                     // of trunk keys
+    unsigned duplicates, conflicts;                     // of what was written down
+    char first[200];                                    // of the conflicts
+    struct msg_session_adopt owed[2][PAIR_VIEWERS + 1]; // to deaf ones; the last is the publisher's
+    unsigned publisher_nacks; // packets that the nodes asked the publisher for
 };
 
 // Starts both nodes, has BFD come up, and joins the clients. 0, or -1.
@@ -62,6 +66,10 @@ bool pair_serves(const struct pair *pair, int node);
 void pair_kill(struct pair *pair, int node);
 void pair_crash(struct pair *pair, int node);
 void pair_revive(struct pair *pair, int node);
+// The node dies, and its table with it: when it is back it gets its sessions from the other.
+void pair_lose(struct pair *pair, int node);
+// A deaf dataplane reads what it was told meanwhile.
+void pair_hear(struct pair *pair, int node);
 // As drain and failback do. False: the control planes cannot agree on it now.
 bool pair_hand_over(struct pair *pair, int to);
 

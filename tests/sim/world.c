@@ -373,6 +373,7 @@ static void open_session(struct world *world, struct client *client, enum sessio
         .stream = stream,
         .role = (uint8_t)role,
         .group = client->group,
+        .imported = client->imported,
         .tracks = 2,
         .track = {world_video(play ? 0x1000000 + slot : VIDEO_SSRC, !rtx   ? 0
                                                                     : play ? 0x3000000 + slot

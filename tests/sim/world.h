@@ -53,6 +53,7 @@ struct client {
     struct protect_rtcp_source rtcp;
     uint32_t rtcp_index;
     uint8_t group; // protection group, to be set before joining
+    bool imported; // world_copy: its numbers come with SESSION_ADOPT
 };
 
 // Starts EAL, a port and the workers of `config` (media addresses and sizes filled in where zero).

@@ -22,7 +22,9 @@ static struct client publisher, viewer;
 // What clients have received.
 static unsigned video, video_bad, duplicates, conflicts, rtx;
 static uint16_t last_seq;
-static uint8_t last_mac[6]; // of the sender of the viewer's last packet
+static uint64_t last_published;
+static unsigned announced[2]; // addresses that b said are its own now, IPv4 and IPv6
+static uint8_t last_mac[6];   // of the sender of the viewer's last packet
 static struct {
     uint64_t index;
     uint32_t ssrc, hash;
@@ -103,9 +105,28 @@ static bool came(uint64_t seq)
     return replay_check(&copy, rtp_nearest_seq(replay_top(&copy), (uint16_t)seq)) == -EALREADY;
 }
 
+// Gratuitous ARP (RFC 5227 3) and unsolicited neighbour advertisement (RFC 4861 7.2.6).
+static void note_announcement(const struct world_frame *frame)
+{
+    static const uint8_t arp[] = {0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1}, nd[] = {0x86, 0xdd};
+    static const uint8_t all_nodes[6] = {0x33, 0x33, 0, 0, 0, 1};
+    const uint8_t *b = frame->bytes, *mac = node[1].dp.port.mac.addr_bytes;
+    const uint8_t *ip4 = node[0].config.media4.ip, *ip6 = node[0].config.media6.ip;
+    if (memcmp(b + 12, arp, sizeof(arp)) == 0 && memcmp(b + 28, ip4, 4) == 0 &&
+        memcmp(b + 38, ip4, 4) == 0 && memcmp(b + 22, mac, 6) == 0)
+        announced[0]++;
+    // ICMPv6 136 to all nodes, not solicited, overriding, with the target and its new link address.
+    if (memcmp(b + 12, nd, 2) == 0 && memcmp(b, all_nodes, 6) == 0 && b[20] == 58 && b[54] == 136 &&
+        b[58] == 0x20 && memcmp(b + 22, ip6, 16) == 0 && memcmp(b + 62, ip6, 16) == 0 &&
+        b[78] == 2 && memcmp(b + 80, mac, 6) == 0)
+        announced[1]++;
+}
+
 // A switch that knows MAC addresses: unicast to its owner, the rest to everybody.
 static void deliver(uint8_t from, const struct world_frame *frame)
 {
+    if (from == 1)
+        note_announcement(frame);
     for (uint8_t to = 0; to < 2; to++) {
         bool mine = memcmp(frame->bytes, &node[to].dp.port.mac, 6) == 0 || (frame->bytes[0] & 1);
         if (to != from && alive[to] && mine && !cut)
@@ -147,6 +168,7 @@ static void publish(uint64_t index, bool keyframe)
         if (alive[n] && (n == 0 || atomic_load(&node[1].dp.taken)) &&
             !(n == 0 && alive[1] && atomic_load(&node[1].dp.taken)))
             world_inject(&node[n], 0, &publisher.addr, 7000, wire, size);
+    last_published = index;
     now += MS;
     turn();
 }
@@ -181,7 +203,8 @@ static void set_group(uint8_t n, uint32_t term, enum group_role role, bool home)
                               .role = (uint8_t)role,
                               .takeover = 1,
                               .home = home,
-                              .take4 = node[0].config.media4};
+                              .take4 = node[0].config.media4,
+                              .take6 = node[0].config.media6};
     tell(n, &group);
 }
 
@@ -229,13 +252,16 @@ static int setup(void **state)
                                 .cache_mbufs = 2048,
                                 .own_l3 = 1,
                                 .bfd = 1,
-                                .media4 = {.ip = {10, 9, 0, 1}, .port = 7000, .family = 4}};
+                                .media4 = {.ip = {10, 9, 0, 1}, .port = 7000, .family = 4},
+                                .media6 = {.ip = {0xfd, [15] = 1}, .port = 7000, .family = 6}};
     snprintf(config.device, sizeof(config.device), "nodea");
     if (world_start(&node[0], &config))
         return -1;
     snprintf(config.device, sizeof(config.device), "nodeb");
     config.take4 = config.media4;
+    config.take6 = config.media6;
     config.media4.ip[3] = 2;
+    config.media6.ip[15] = 2;
     if (world_start_node(&node[1], &config))
         return -1;
     // Ring ports have no addresses of their own.
@@ -319,6 +345,8 @@ static void test_the_standby_goes_on_where_the_active_died(void **state)
     assert_true(rtx >= 1);
     unsigned before = rtx;
 
+    assert_int_equal(announced[0] + announced[1], 0);
+
     // Node a dies, before its last packets have left it for the viewer; the partner has them. What
     // comes in the next 40 ms nobody takes.
     deaf = true;
@@ -340,6 +368,9 @@ static void test_the_standby_goes_on_where_the_active_died(void **state)
     assert_false(came(seq + 3));
     assert_int_equal(last_mac[5], 2);
     assert_int_equal(video_bad, 0);
+    // The link is told where both addresses are now, more than once: a frame may be lost.
+    assert_true(announced[0] > 1);
+    assert_int_equal(announced[0], announced[1]);
     // What was lost in between is asked of the publisher by its new home.
     pass(20);
     assert_true(node[1].workers[0].stats->count[COUNT_nack_up] > 0);
@@ -394,6 +425,7 @@ static void test_the_standby_goes_on_where_the_active_died(void **state)
         memset(body, i, sizeof(body));
         size_t size =
             world_seal(&node[0], &publisher, VIDEO_SSRC, ++index, false, body, sizeof(body), wire);
+        last_published = index;
         for (uint8_t n = 0; n < 2; n++) // a hub: both get it
             world_inject(&node[n], 0, &publisher.addr, 7000, wire, size);
         now += MS;
@@ -428,6 +460,36 @@ static void test_a_forged_partner_changes_nothing(void **state)
     assert_int_equal(node[0].workers[0].stats->drop[DROP_trunk_auth], auth + 1);
     assert_int_equal(node[0].workers[0].stats->drop[DROP_bfd_unknown], unknown + 1);
     assert_int_equal(node[0].workers[0].stats->drop[DROP_bfd_ttl], ttl + 1);
+}
+
+// A partner, or somebody in its place, sends more than anybody can want: no viewer loses a packet,
+// and nothing of it stays.
+static void test_a_flooded_trunk(void **state)
+{
+    const struct worker *b = &node[1].workers[0];
+    uint8_t junk[64] = {0x80, 127, 0, 0, 0, 0, 0, 0, 0x74, 0x72, 0, 0};
+    cut = false;
+    pass(4000);
+    unsigned serving = failover_active(&node[0].workers[0], 1) ? 0 : 1;
+    assert_true(serving == 0 || failover_active(b, 1));
+    struct worker *w = &node[serving].workers[0];
+    const uint64_t *drop = w->stats->drop;
+    uint64_t refused = drop[DROP_trunk_auth] + drop[DROP_trunk_replay], index = last_published;
+    unsigned before = video;
+    unsigned free_before = rte_mempool_avail_count(w->pools.media);
+    for (int i = 0; i < 100; i++) {
+        for (int n = 0; n < BURST; n++) {
+            store_be16(junk + 2, (uint16_t)(i * BURST + n));
+            store_be32(junk + 4, (uint32_t)i);
+            world_inject(&node[serving], 0, &node[1 - serving].config.media4, 7000, junk,
+                         sizeof(junk));
+        }
+        publish(++index, false);
+    }
+    pass(10);
+    assert_int_equal(video - before, 100);
+    assert_int_equal(drop[DROP_trunk_auth] + drop[DROP_trunk_replay] - refused, 100 * BURST);
+    assert_true(rte_mempool_avail_count(w->pools.media) + 110 > free_before); // what the ring holds
 }
 
 // The path was cut for longer than half a round of sequence numbers.
@@ -580,6 +642,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_standby_goes_on_where_the_active_died),
         cmocka_unit_test(test_a_forged_partner_changes_nothing),
+        cmocka_unit_test(test_a_flooded_trunk),
         cmocka_unit_test(test_a_trunk_goes_on_after_a_long_cut),
         cmocka_unit_test(test_a_late_worker_hears_first),
         cmocka_unit_test(test_a_partner_dies_while_it_looks_for_us),

@@ -424,6 +424,54 @@ static void test_numbers_are_confirmed(void **state)
     assert_int_equal(adopted->adopt.numbers.rtx_limit[0], 5000);
 }
 
+static bool a_was_told_5000(void *token)
+{
+    const struct logged *l = last(&a, MSG_SESSION_ADOPT, at(&a, token)->id);
+    return l != NULL && l->adopt.numbers.rtx_limit[0] == 5000 && l->adopt.numbers.delta[0] == 78;
+}
+
+// A dataplane that says less than we know has not heard of the partner's: it is told again.
+static void test_limits_never_go_down(void **state)
+{
+    char token[40];
+    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    give_keys(p);
+    make_live(&a, p);
+    await(b_sees_live, "demo");
+    struct session *v = post(&a, ROLE_PLAY, "demo", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(v));
+    give_keys(v);
+    send_numbers(&a, v, 77, 5000);
+    await(b_knows_limit, token);
+    send_numbers(&a, v, 78, 4000);
+    await(a_was_told_5000, token);
+    pass(50);
+    assert_true(b_knows_limit(token));
+    assert_int_equal(at(&b, token)->numbers.delta[0], 78);
+}
+
+// Home has another even term whenever it meets the partner, who may have served unheard.
+static void test_terms_follow_the_holder(void **state)
+{
+    uint32_t term = a.r->group[0].term;
+    assert_int_equal(term % 2, 0);
+    replink_drop(a.r->link, "the test cuts the path");
+    pass(50);
+    await(connected, NULL);
+    assert_true(a.r->group[0].term > term && a.r->group[0].term % 2 == 0);
+    assert_int_equal(b.r->group[1].term, a.r->group[0].term);
+    assert_int_equal(last(&a, MSG_GROUP, 1)->group.term, a.r->group[0].term);
+
+    // One that served, died and is back has a higher one, and it is home that serves.
+    replink_drop(a.r->link, "the test cuts the path");
+    b.r->group[1].term = term + 11;
+    pass(50);
+    await(connected, NULL);
+    assert_true(a.r->group[0].term > term + 11 && a.r->group[0].term % 2 == 0);
+    assert_true(group_held(a.r, 0) && !group_held(b.r, 1));
+    assert_int_equal(b.r->group[1].term, a.r->group[0].term);
+}
+
 static void take_over(struct node *n, uint32_t term)
 {
     struct msg_group_state m = {.head = {.type = MSG_GROUP_STATE, .length = sizeof(m), .id = 2},
@@ -824,6 +872,88 @@ static void test_an_ice_restart_that_has_to_wait(void **state)
         assert_int_equal(many[i].calls, 1);
 }
 
+static void other_version(void *opaque, struct wire_hello *hello)
+{
+    hello->version = WIRE_VERSION + 96;
+    hello->workers = 1;
+}
+
+static void ignore_greeting(void *opaque, const struct wire_hello *hello, bool leader)
+{
+}
+
+static void ignore_down(void *opaque, const char *why)
+{
+}
+
+static bool is_refused(void *opaque)
+{
+    return strstr(replink_why(opaque), "refused: it speaks version") != NULL;
+}
+
+static bool b_forgot_nothing(const char *token)
+{
+    return at(&b, token) != NULL && at(&a, token) != NULL && replink_up(a.r->link);
+}
+
+// An upgraded process of the partner's name comes while the two that we have serve: it is refused
+// by name, and nothing of theirs ends.
+static void test_another_version_comes_to_a_living_pair(void **state)
+{
+    static const struct replink_handlers handlers = {
+        .hello = other_version, .up = ignore_greeting, .down = ignore_down};
+    char token[40], why[256] = "";
+    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(p));
+    give_keys(p);
+    await(b_has_keys, token);
+    uint64_t connections = replink_counts(a.r->link)->connections;
+    struct replink *other;
+    struct replink_config config = {.node = "b",
+                                    .partner = "a",
+                                    .certificate = b.config->protection.certificate,
+                                    .key = b.config->protection.key,
+                                    .ca = b.config->protection.ca,
+                                    .listen = address(1, 0),
+                                    .address = address(1, replink_port(a.r->link))};
+    assert_int_equal(replink_new(&other, &loop, &config, &handlers, NULL, why, sizeof(why)), 0);
+    await(is_refused, other);
+    replink_free(other);
+    assert_true(replink_counts(a.r->link)->refused > 0);
+    assert_int_equal(replink_counts(a.r->link)->connections, connections);
+    assert_true(b_forgot_nothing(token));
+    struct session *q = post(&a, ROLE_PUBLISH, "more", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(q));
+    await(b_has, token);
+}
+
+static bool a_hung_up(void *opaque)
+{
+    struct wire_dtls m = {
+        .head = {.type = WIRE_DTLS, .length = offsetof(struct wire_dtls, data) + 9}, .size = 9};
+    memcpy(m.token.text, opaque, SESSION_TOKEN_LEN);
+    for (int i = 0; i < REPLINK_FRAMES_PER_S / 4 && replink_up(b.r->link); i++)
+        replink_send(b.r->link, &m);
+    return strstr(replink_why(a.r->link), "floods us") != NULL;
+}
+
+// Datagrams for one session, more than anybody may send: the connection goes, the sessions stay.
+static void test_a_partner_that_floods(void **state)
+{
+    char token[40];
+    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(p));
+    give_keys(p);
+    await(b_has_keys, token);
+    awaited = a_hung_up;
+    assert_true(run_until(&loop, serve_and_look, token, 20000));
+    assert_ptr_equal(at(&a, token), p);
+    assert_non_null(at(&b, token));
+    await(connected, NULL);
+    assert_true(group_held(a.r, 0));
+    assert_true(b_forgot_nothing(token));
+}
+
 struct outcome {
     int calls;
     bool go_on;
@@ -892,6 +1022,8 @@ int main(void)
         TEST(test_keys_are_fresh_for_a_new_dataplane),
         TEST(test_a_session_stands_by),
         TEST(test_numbers_are_confirmed),
+        TEST(test_limits_never_go_down),
+        TEST(test_terms_follow_the_holder),
         TEST(test_takeover_and_failback),
         TEST(test_a_false_alarm_is_undone),
         TEST(test_a_dead_dataplane_gets_nothing_back),
@@ -904,6 +1036,8 @@ int main(void)
         TEST(test_a_new_dataplane_serves_nothing),
         TEST(test_ice_restarts_at_either_node),
         TEST(test_an_ice_restart_that_has_to_wait),
+        TEST(test_another_version_comes_to_a_living_pair),
+        TEST(test_a_partner_that_floods),
         TEST(test_an_answer_waits),
         TEST(test_a_full_partner),
     };

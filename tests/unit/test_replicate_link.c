@@ -282,6 +282,31 @@ static void test_a_stalled_partner_is_given_up(void **state)
     assert_int_equal(uv_loop_close(&other), 0);
 }
 
+// And what we have for one that does not read does not pile up.
+static void test_a_partner_that_does_not_read_is_given_up(void **state)
+{
+    uv_loop_t other;
+    uv_loop_init(&other);
+    open_end(&a, "a", "b", "a", 0);
+    open_end_on(&other, &b, "b", "a", "b", replink_port(a.link));
+    assert_true(run_until(&loop, both_up_on_two_loops, &other, 5000));
+    struct wire_ack m = ack_frame(1);
+    uint64_t sent = 0;
+    int rc = 0;
+    while (rc == 0 && sent < 64 * REPLINK_QUEUE) {
+        rc = replink_send(a.link, &m);
+        sent += sizeof(m);
+        if (sent % (1 << 20) < sizeof(m))
+            uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    assert_int_equal(rc, -ENOBUFS);
+    assert_string_equal(a.why, "it does not read what we send");
+    assert_false(replink_up(a.link));
+    close_pair();
+    uv_run(&other, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&other), 0);
+}
+
 // A peer that connects and says nothing is not held for long, and does not keep the partner away.
 static void test_a_silent_stranger_holds_nobody_up(void **state)
 {
@@ -361,6 +386,7 @@ int main(void)
         TEST(test_nonsense_is_refused),
         TEST(test_a_flood_is_refused),
         TEST(test_a_stalled_partner_is_given_up),
+        TEST(test_a_partner_that_does_not_read_is_given_up),
         TEST(test_a_silent_stranger_holds_nobody_up),
         TEST(test_files_that_are_no_certificates),
         TEST(test_certificates_are_read_again),
