@@ -398,8 +398,10 @@ static void keep_alive(struct worker *worker, struct session *session)
 {
     const struct sender *sender = tables_sender(&worker->tables, session);
     // An adopted path is the partner's to keep.
-    if (!session->adopted && sender->frame.length &&
-        worker->now_ns - session->asking_ns >= KEEP_ALIVE_NS)
+    if (session->adopted || !sender->frame.length)
+        return;
+    session->path_owed = true; // the control plane knows the partner's
+    if (session->asked != session->path || worker->now_ns - session->asking_ns >= KEEP_ALIVE_NS)
         ice_ask(worker, session, session->path, &sender->frame);
 }
 
@@ -411,6 +413,8 @@ void failover_sweep(struct worker *worker, struct session *session)
         keep_alive(worker, session);
         return;
     }
+    if (session->path_owed)
+        ice_tell_path(worker, session);
     for (int t = 0; t < session->tracks; t++)
         numbered |= (uint8_t)(sender->sub[t].numbered << t);
     if (sender->group && (session->numbers_owed || numbered != session->numbers_told))
@@ -454,6 +458,21 @@ static bool is_ours(const struct worker *worker, uint8_t group)
            (later ? atomic_load(&dp->active_groups) >> group & 1 : worker->told_active[group]);
 }
 
+static bool same_host(const struct abi_addr *a, const struct abi_addr *b)
+{
+    return a->family == b->family && memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
+}
+
+// Whether a session's local address will be ours when we take the session over: media addresses
+// move, and it is one of them. Else the client accepts packets only from the address of ours that
+// it has checked.
+static bool goes_with_us(const struct worker *worker, const struct abi_addr *local)
+{
+    const struct abi_config *config = worker->dp->config;
+    const struct abi_addr *take = local->family == 4 ? &config->take4 : &config->take6;
+    return take->family && (same_host(take, local) || same_host(local_like(worker, local), local));
+}
+
 void failover_adopt(struct worker *worker, const struct msg_session_adopt *message)
 {
     struct session *session = tables_session(&worker->tables, message->head.id);
@@ -480,7 +499,8 @@ void failover_adopt(struct worker *worker, const struct msg_session_adopt *messa
         sub->foreign = false;
         sub->keyed = true;
     }
-    if ((active && sender->frame.length) || !message->remote.family)
+    if ((active && sender->frame.length) || !message->remote.family ||
+        !goes_with_us(worker, &message->local))
         return;
     struct frame_path path = {
         .vlan = worker->dp->config->vlan, .ttl = 64, .src = message->local, .dst = message->remote};
@@ -492,6 +512,7 @@ void failover_adopt(struct worker *worker, const struct msg_session_adopt *messa
     tables_prove_path(&worker->tables, session, session->path, worker->now_ns); // to the partner
     sender->proven = true;
     session->wanted = PATH_NONE;
+    session->path_owed = false;
     session->adopted = true;
 }
 
@@ -499,8 +520,7 @@ bool failover_taken(const struct worker *worker, const struct abi_addr *local)
 {
     const struct abi_config *config = worker->dp->config;
     const struct abi_addr *take = local->family == 4 ? &config->take4 : &config->take6;
-    return atomic_load_explicit(&worker->dp->taken, memory_order_relaxed) &&
-           take->family == local->family && memcmp(take->ip, local->ip, sizeof(take->ip)) == 0;
+    return atomic_load_explicit(&worker->dp->taken, memory_order_relaxed) && same_host(take, local);
 }
 
 bool failover_neighbor(struct worker *worker, uint8_t *frame, size_t *length, size_t room)

@@ -5,6 +5,7 @@
 #define ASK_LIFE_NS UINT64_C(2000000000) // a repetition keeps its transaction id for that long
 #define PROOF_NS UINT64_C(30000000000)   // consent lasts so long, RFC 7675 5.1
 #define MEASURE_NS UINT64_C(5000000000)  // between two looks at a publisher's round trip
+#define SILENT_NS UINT64_C(10000000000)  // two of a standby's questions have not been answered
 
 // The way back is the way it came: no neighbour table to consult or to poison, since the address
 // is taken only from an authenticated check.
@@ -53,16 +54,18 @@ static void respond(struct worker *worker, const struct frame_template *back,
     end(worker, back, m, length);
 }
 
-static void tell_path(struct worker *worker, const struct session *session,
-                      const struct parsed *parsed)
+void ice_tell_path(struct worker *worker, struct session *session)
 {
+    const struct sender *sender = tables_sender(&worker->tables, session);
     struct msg_session_path message = {
         .head = {.type = MSG_SESSION_PATH, .length = sizeof(message), .id = session->id},
-        .remote = parsed->src,
-        .local = parsed->dst};
+        .remote = session->paths[session->path].remote};
+    frame_template_source(&sender->frame, &message.local);
     // The template begins with the next hop's link address.
-    memcpy(message.mac, tables_sender(&worker->tables, session)->frame.bytes, sizeof(message.mac));
-    worker_tell(worker, &message);
+    memcpy(message.mac, sender->frame.bytes, sizeof(message.mac));
+    // Of a session that we stand by for, the control plane keeps the partner's path.
+    session->path_owed =
+        !failover_active(worker, sender->group) || worker_tell(worker, &message) != 0;
 }
 
 // ---- what we ask
@@ -117,14 +120,14 @@ void ice_ask(struct worker *worker, struct session *session, uint8_t path,
 // ---- what we are told
 
 static void use_path(struct worker *worker, struct session *session, uint8_t path,
-                     const struct frame_template *back, const struct parsed *parsed)
+                     const struct frame_template *back)
 {
     struct sender *sender = tables_sender(&worker->tables, session);
     session->path = path;
     session->wanted = PATH_NONE;
     sender->frame = *back;
     sender->proven = session->paths[path].proven_ns != 0;
-    tell_path(worker, session, parsed);
+    ice_tell_path(worker, session);
 }
 
 void ice_measure(struct worker *worker, struct session *session)
@@ -177,6 +180,14 @@ static struct session *authenticate(struct worker *worker, const struct stun_msg
     return session;
 }
 
+// Whether a client that we stand by for may have moved to this path: it was never seen there, or it
+// is silent where it was.
+static bool may_have_moved(const struct worker *worker, const struct session *session, uint8_t path)
+{
+    return !session->paths[path].proven_ns ||
+           worker->now_ns - session->paths[session->path].proven_ns >= SILENT_NS;
+}
+
 // An authenticated check says where the client is. The first valid pair serves until the client
 // nominates one (RFC 8445 7.3.1.5). What has been asked of an address must come back from there
 // before media goes to it: its sender may have written any source address.
@@ -186,7 +197,7 @@ static void follow(struct worker *worker, struct session *session, const struct 
     struct sender *sender = tables_sender(&worker->tables, session);
     uint8_t path = tables_validate_path(&worker->tables, session, &parsed->src, worker->now_ns);
     bool ours = failover_active(worker, sender->group), keyed = session->state == SESSION_KEYED;
-    // A standby knows the way that the partner uses, and keeps to it.
+    // The partner's way goes with its address.
     if (!ours && session->adopted)
         return;
     uint64_t proven_ns = session->paths[path].proven_ns;
@@ -194,12 +205,12 @@ static void follow(struct worker *worker, struct session *session, const struct 
     bool may_move = proven_ns ? worker->now_ns - proven_ns < PROOF_NS
                               : !keyed && !session->dtls_sent; // nothing to be sent there yet
     if (first || (path != session->path && msg->use_candidate && may_move)) {
-        use_path(worker, session, path, back, parsed);
+        use_path(worker, session, path, back);
     } else if (path == session->path) {
         sender->frame = *back;
         if (msg->use_candidate)
             session->wanted = PATH_NONE;
-    } else if (msg->use_candidate) {
+    } else if (msg->use_candidate || (!ours && may_have_moved(worker, session, path))) {
         session->wanted = path;
     }
     // DTLS will prove the first address of a session that is ours, if it is ours to answer there.
@@ -269,7 +280,7 @@ static void take_answer(struct worker *worker, const struct stun_msg *msg, const
     if (path == session->path)
         sender->proven = true;
     else if (session->wanted == path || !sender->proven)
-        use_path(worker, session, path, &back, parsed);
+        use_path(worker, session, path, &back);
 }
 
 void ice_input(struct worker *worker, const uint8_t *frame, const struct parsed *parsed)

@@ -6,6 +6,10 @@
 // partner serves, or one that has answered a binding request of ours (as in RFC 7675). A nominated
 // address that is not is asked, and media stays where it is until the answer comes; a client that
 // does not answer stays at the address of its DTLS.
+//
+// A standby that cannot take over the partner's address keeps a way of its own: to where the client
+// last came from and answered. Nominations it need not see, since the client makes them at its
+// home.
 #ifndef HITLESS_ICE_H
 #define HITLESS_ICE_H
 
@@ -22,6 +26,10 @@ void ice_ask(struct worker *worker, struct session *session, uint8_t path,
 // Asks a publisher again whose round trip was last looked at five seconds ago: nothing that we send
 // it is answered otherwise, and how often a lost packet is asked for depends on it.
 void ice_measure(struct worker *worker, struct session *session);
+
+// Tells the control plane, which keeps it for the partner, of a path that is in use and that it was
+// not told of: the channel was full, or the session was not ours to serve then.
+void ice_tell_path(struct worker *worker, struct session *session);
 
 // The session has got its keys, by a DTLS handshake unless the partner sent them.
 void ice_keyed(struct worker *worker, struct session *session);

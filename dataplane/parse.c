@@ -302,6 +302,14 @@ void frame_template_init(struct frame_template *template, const struct frame_pat
     template->udp_sum = checksum_add(path->dst.ip, address, sum);
 }
 
+void frame_template_source(const struct frame_template *template, struct abi_addr *source)
+{
+    const uint8_t *ip = template->bytes + template->l2_len;
+    *source = (struct abi_addr){.family = template->family};
+    memcpy(source->ip, ip + (template->family == 4 ? 12 : 8), address_len(template->family));
+    source->port = load_be16(ip + template->l3_len);
+}
+
 void frame_end(const struct frame_template *template, uint8_t *frame, size_t payload_length,
                unsigned offload)
 {

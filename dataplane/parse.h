@@ -93,6 +93,9 @@ struct frame_path {
 // IPv4 goes out with DF and id 0 (an atomic datagram, RFC 6864); IPv6 with flow label 0.
 void frame_template_init(struct frame_template *template, const struct frame_path *path);
 
+// Where such datagrams come from.
+void frame_template_source(const struct frame_template *template, struct abi_addr *source);
+
 // What the port does itself (the PKT_TX_*_CKSUM of the mbuf must say the same).
 enum frame_offload {
     FRAME_OFFLOAD_NONE = 0,

@@ -111,6 +111,7 @@ struct session {
     uint64_t nacks, resent, plis;
     uint32_t rtt_us;
     bool numbers_owed;  // what the partner is to be told found the channel full
+    bool path_owed;     // the control plane is to be told of the path once it is ours to use
     uint8_t fir_seq;    // last FIR command seen
     uint8_t wanted;     // of paths[], nominated but not proven; PATH_NONE: none
     uint8_t asked;      // of paths[], where our last binding request went

@@ -65,6 +65,8 @@ static void viewer_takes(struct pair *pair, uint8_t number, const struct world_f
     struct protect_source *source = &v->client.rtp[which];
     audit(pair, number, replay_top(&source->replay), frame);
     memcpy(v->last_mac, frame->bytes + 6, 6);
+    v->last_from = frame->parsed.src;
+    v->last_at = frame->parsed.dst;
     int rc = protect_open(pair->node[0].crypto, &v->client.rx, source, data, frame->parsed.length,
                           plain, &size, &index);
     if (rc == -EALREADY) {
@@ -105,6 +107,19 @@ static void publisher_takes(struct pair *pair, const struct world_frame *frame)
                 pair->publisher_nacks++;
 }
 
+// Whoever is checked answers, as every ICE agent does.
+static bool answers(struct pair *pair, int node, const struct client *client,
+                    const struct world_frame *frame)
+{
+    struct stun_msg msg;
+    if (frame->parsed.class != CLASS_STUN ||
+        stun_parse(frame->bytes + frame->parsed.payload, frame->parsed.length, &msg) ||
+        msg.type != STUN_BINDING_REQUEST)
+        return false;
+    world_answer(&pair->node[node], client, &frame->parsed.dst, msg.id, WORLD_PWD);
+    return true;
+}
+
 // ---- the wire: a switch that knows link addresses
 
 static void deliver(struct pair *pair, int from, const struct world_frame *frame)
@@ -116,17 +131,27 @@ static void deliver(struct pair *pair, int from, const struct world_frame *frame
     }
     if (frame->parsed.class >= CLASS_ARP)
         return;
-    for (uint8_t v = 0; v < PAIR_VIEWERS; v++)
-        if (same_host(&frame->parsed.dst, &pair->viewer[v].client.addr))
-            viewer_takes(pair, v, frame);
-    if (same_host(&frame->parsed.dst, &pair->publisher.addr))
+    for (uint8_t number = 0; number < PAIR_VIEWERS; number++) {
+        struct pair_viewer *v = &pair->viewer[number];
+        if (!same_host(&frame->parsed.dst, &v->client.addr) ||
+            memcmp(&frame->parsed.dst, &v->gone, sizeof(v->gone)) == 0)
+            continue;
+        v->asked[from] += answers(pair, from, &v->client, frame);
+        viewer_takes(pair, number, frame);
+    }
+    if (same_host(&frame->parsed.dst, &pair->publisher.addr)) {
+        answers(pair, from, &pair->publisher, frame);
         publisher_takes(pair, frame);
+    }
 }
 
-// Whether what is sent to a's address comes to this node.
+// Whether what is sent to a's address, or to the one that the publisher prefers, comes to this
+// node.
 static bool has_address(const struct pair *pair, int node)
 {
     bool taken = atomic_load(&pair->node[1].dp.taken);
+    if (pair->apart)
+        return pair->alive[node] && pair->publisher_at == node;
     return pair->alive[node] && (pair->hub || (node == 1 ? taken : !taken || !pair->alive[1]));
 }
 
@@ -150,8 +175,9 @@ static void tell_group(struct pair *pair, int node)
         .term = pair->control[node].term,
         .role = (uint8_t)pair->control[node].role,
         .takeover = 1,
-        .home = node == 0,
-        .take4 = pair->node[0].config.media4};
+        .home = node == 0};
+    if (!pair->apart)
+        group.take4 = pair->node[0].config.media4;
     tell(pair, node, &group);
 }
 
@@ -282,6 +308,16 @@ static void on_seized(struct pair *pair, int node, const struct msg_group_state 
         other->claim = c->claim = m->term;
 }
 
+// The path of a session that the other serves is the other's.
+static void on_path(struct pair *pair, int node, const struct msg_session_path *m)
+{
+    if (pair->control[node].role != GROUP_ACTIVE)
+        return;
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++)
+        if (pair->viewer[v].client.id == m->head.id)
+            pair->control[node].path[v] = *m;
+}
+
 static void serve_control(struct pair *pair, int node)
 {
     const struct msg_head *head;
@@ -292,6 +328,8 @@ static void serve_control(struct pair *pair, int node)
             on_numbers(pair, node, (const struct msg_session_numbers *)head);
         else if (head->type == MSG_GROUP_STATE)
             on_seized(pair, node, (const struct msg_group_state *)head);
+        else if (head->type == MSG_SESSION_PATH)
+            on_path(pair, node, (const struct msg_session_path *)head);
         channel_release(&world->control, 1);
     }
 }
@@ -522,12 +560,17 @@ static int start_nodes(struct pair *pair)
                                 .own_l3 = 1,
                                 .bfd = 1,
                                 .media4 = {.ip = {10, 9, 0, 1}, .port = 7000, .family = 4}};
+    struct abi_addr a = config.media4, b = config.media4;
+    b.ip[3] = 2;
     snprintf(config.device, sizeof(config.device), "nodea");
+    if (!pair->apart)
+        config.take4 = b;
     if (world_start(&pair->node[0], &config))
         return -1;
     snprintf(config.device, sizeof(config.device), "nodeb");
-    config.take4 = config.media4;
-    config.media4.ip[3] = 2;
+    config.media4 = b;
+    if (!pair->apart)
+        config.take4 = a;
     if (world_start_node(&pair->node[1], &config))
         return -1;
     name_ports(pair);
@@ -544,9 +587,10 @@ static void join(struct pair *pair, struct client *client, enum session_role rol
     world_copy(&pair->node[1], client, role, STREAM_ID, slot, PROFILE_AEAD_AES_128_GCM, true);
 }
 
-int pair_start(struct pair *pair)
+int pair_start(struct pair *pair, bool apart)
 {
     memset(pair, 0, sizeof(*pair));
+    pair->apart = apart;
     pair->now = 1000 * MS;
     if (start_nodes(pair))
         return -1;

@@ -17,14 +17,18 @@ struct pair_control {
     enum group_role role;
     uint32_t claim;                           // a term in which the other serves it, too
     struct msg_numbers numbers[PAIR_VIEWERS]; // as last heard
+    struct msg_session_path path[PAIR_VIEWERS];
 };
 
 struct pair_viewer {
     struct client client;
     unsigned packets, bad, rtx;
-    uint64_t highest;    // index of its video
-    uint8_t last_mac[6]; // of the sender of its last packet
-    uint8_t seen[65536]; // video packets, by sequence number
+    uint64_t highest;                   // index of its video
+    uint8_t last_mac[6];                // of the sender of its last packet
+    struct abi_addr last_from, last_at; // where that came from, and went to
+    struct abi_addr gone;               // an address where nobody is any more
+    unsigned asked[2];                  // binding requests, of each node
+    uint8_t seen[65536];                // video packets, by sequence number
 };
 
 struct pair {
@@ -37,6 +41,8 @@ struct pair {
     bool lost[2];     // the node knows no session: its table died with it
     bool deaf[2];     // its dataplane reads no SESSION_ADOPT for the time being
     bool hub;         // the publisher's packets reach both nodes, whoever has the address
+    bool apart;       // no subnet is shared: neither node can take the other's address
+    int publisher_at; // then: the node that the publisher sends to
     uint64_t now;
     struct client publisher;
     struct pair_viewer viewer[PAIR_VIEWERS];
@@ -48,8 +54,8 @@ struct pair {
     unsigned publisher_nacks; // packets that the nodes asked the publisher for
 };
 
-// Starts both nodes, has BFD come up, and joins the clients. 0, or -1.
-int pair_start(struct pair *pair);
+// Starts both nodes, on one subnet or apart, has BFD come up, and joins the clients. 0, or -1.
+int pair_start(struct pair *pair, bool apart);
 void pair_stop(struct pair *pair);
 
 // Half a millisecond after half a millisecond, without media.

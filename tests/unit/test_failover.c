@@ -255,6 +255,8 @@ static int setup(void **state)
                                 .media4 = {.ip = {10, 9, 0, 1}, .port = 7000, .family = 4},
                                 .media6 = {.ip = {0xfd, [15] = 1}, .port = 7000, .family = 6}};
     snprintf(config.device, sizeof(config.device), "nodea");
+    config.take4 = config.media4;
+    config.take4.ip[3] = 2;
     if (world_start(&node[0], &config))
         return -1;
     snprintf(config.device, sizeof(config.device), "nodeb");

@@ -362,6 +362,36 @@ static void test_an_address_of_a_silent_session_is_free(void **state)
     assert_ptr_equal(tables_by_remote(tables, &gone.addr), session());
 }
 
+static void fill_channel(void)
+{
+    struct msg_session_closed filler = {
+        .head = {.type = MSG_SESSION_CLOSED, .length = sizeof(filler), .id = 1}};
+    while (channel_send(&world.dataplane, 1, &filler) == 0)
+        ;
+}
+
+// Where a client went while the channel was full is told when there is room.
+static void test_a_full_channel_delays_a_path(void **state)
+{
+    struct stun_msg answer;
+    struct msg_session_path told;
+    struct abi_addr there = from(31);
+    fill_channel();
+    assert_true(check(&there, &nominating, &client.key, &answer));
+    answer_from(&there, asked(&there));
+    assert_goes_to(&there);
+    assert_false(world_heard(&world, 0, MSG_SESSION_PATH, NULL, 0)); // takes the fillers away
+    world_pass(&world, 1100);
+    assert_true(world_heard(&world, 0, MSG_SESSION_PATH, &told, sizeof(told)));
+    assert_true(told.head.id == client.id);
+    assert_memory_equal(&told.remote, &there, sizeof(there));
+    assert_memory_equal(&told.local, &world.config.media4, sizeof(told.local));
+    static const uint8_t mac[6] = {2, 0, 0, 0, 0, 9}; // of what world.c injects
+    assert_memory_equal(told.mac, mac, sizeof(mac));
+    world_pass(&world, 2100);
+    assert_false(world_heard(&world, 0, MSG_SESSION_PATH, NULL, 0)); // once
+}
+
 // Before DTLS an address may change freely: nothing is sent there. Then what we send in the
 // handshake is what proves the address, so all of it goes to the same.
 static void test_dtls_proves_one_address(void **state)
@@ -577,6 +607,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_victim_gets_no_media, begin_keyed, finish),
         cmocka_unit_test_setup_teardown(test_an_address_is_not_taken_from_another, begin, finish),
         cmocka_unit_test_setup_teardown(test_an_address_of_a_silent_session_is_free, begin, finish),
+        cmocka_unit_test_setup_teardown(test_a_full_channel_delays_a_path, begin_keyed, finish),
         cmocka_unit_test_setup_teardown(test_dtls_proves_one_address, begin, finish),
         cmocka_unit_test_setup_teardown(test_proof_outlives_the_process, begin, finish),
         cmocka_unit_test_setup_teardown(test_a_standby_asks_before_its_time, begin, finish),

@@ -19,7 +19,7 @@ static struct pair pair;
 
 static int setup(void **state)
 {
-    return pair_start(&pair);
+    return pair_start(&pair, false);
 }
 
 static int teardown(void **state)
