@@ -47,7 +47,7 @@ static int map_program(const char *path, const char **data, size_t *size)
     void *map = rc ? MAP_FAILED : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     close(fd);
     if (map == MAP_FAILED)
-        return rc ? rc : -errno;
+        return rc ? rc : -ENOMEM;
     *data = map;
     *size = (size_t)st.st_size;
     return 0;

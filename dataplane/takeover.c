@@ -17,16 +17,18 @@ static unsigned recent(const struct track *track, uint64_t since_ns, const struc
     return count;
 }
 
-static unsigned send_recent(struct worker *worker, const struct stream *stream, uint64_t since_ns)
+static unsigned send_recent(struct worker *worker, struct stream *stream, uint64_t since_ns)
 {
     const struct media *packets[MSG_MAX_TRACKS][PACKETS_MAX];
     struct fan_group groups[MSG_MAX_TRACKS];
     unsigned count = 0;
     for (int t = 0; t < stream->tracks; t++) {
-        unsigned n = recent(&stream->track[t], since_ns, packets[t]);
-        if (n)
-            groups[count++] = (struct fan_group){
-                .track = (struct track *)&stream->track[t], .packets = packets[t], .count = n};
+        struct track *track = &stream->track[t];
+        unsigned n = recent(track, since_ns, packets[t]);
+        if (n == 0)
+            continue;
+        groups[count] = (struct fan_group){.track = track, .packets = packets[t], .count = n};
+        count++;
     }
     return count ? fanout_run(worker, groups, count) : 0;
 }

@@ -371,12 +371,12 @@ static void test_a_track_that_began_anew(void **state)
         uint64_t index = stream->track[0].next_index;
         index = higher ? index + (UINT64_C(4) << INDEX_SPACE_BITS) : 0x100000;
         struct media known = {.index = index,
-                                      .arrival_ns = world.now_ns,
-                                      .stream = STREAM_ID,
-                                      .timestamp = 77,
-                                      .header = RTP_HEADER,
-                                      .payload = 188,
-                                      .keyframe = true};
+                              .arrival_ns = world.now_ns,
+                              .stream = STREAM_ID,
+                              .timestamp = 77,
+                              .header = RTP_HEADER,
+                              .payload = 188,
+                              .keyframe = true};
         media_note(media_of(m), &known);
         // As from another worker, which found its place.
         assert_true(ingest_shared(&world.workers[0], m));
