@@ -95,6 +95,7 @@ protection:
   ca: $runtime/ca.pem
   bfd:
     interval_ms: ${pair_bfd_ms:-10}
+  takeover_address: ${pair_takes_address:-true}
 YAML
 }
 
