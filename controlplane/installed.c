@@ -58,7 +58,7 @@ int installed_version(const char *path)
     const char *data = NULL;
     size_t size = 0;
     int rc = map_program(path, &data, &size);
-    if (rc)
+    if (rc || !data)
         return rc;
     rc = find_mark(data, size);
     munmap((void *)data, size);
@@ -70,7 +70,7 @@ static int layout_of(const char *path, char out[ABI_LAYOUT_SIZE])
     const char *data = NULL;
     size_t size = 0;
     int rc = map_program(path, &data, &size);
-    if (rc)
+    if (rc || !data)
         return rc;
     const char *layout = find_layout(data, size);
     if (layout)

@@ -23,10 +23,14 @@
 #define STALLED_STATUS 3 // exit status when a worker hangs and nothing else helps
 
 static volatile sig_atomic_t stopping;
+static volatile sig_atomic_t waiting; // as a spare, in a call that only a signal ends
 
 static void on_signal(int signal)
 {
     stopping = signal;
+    // One that came just before the call began would be lost: there comes another.
+    if (waiting)
+        alarm(1);
 }
 
 static uint64_t clock_ns(void)
@@ -265,11 +269,14 @@ static int be_spare(const char *dir, struct abi_config *config, bool *prepared, 
             return rc;
         *prepared = true;
     }
+    waiting = 1;
     fprintf(stderr, "dataplane: spare, %s\n", *prepared ? "prepared" : "waiting");
     sd_notify(0, "READY=1\nSTATUS=spare");
     do {
-        rc = channel_await(dir);
+        rc = stopping ? -EINTR : channel_await(dir);
     } while (rc == -EINTR && !stopping);
+    waiting = 0;
+    alarm(0);
     if (!stopping && was_replaced()) {
         snprintf(why, why_size, "this spare's program was replaced by an upgrade");
         return -ESTALE;
@@ -321,6 +328,7 @@ int main(int argc, char *argv[])
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
+    sigaction(SIGALRM, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
 
     char why[256] = "out of memory";

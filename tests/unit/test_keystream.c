@@ -4,12 +4,13 @@
 // it is sealed.
 //
 // These guards were taken out by hand, one by one, and a test here failed each time: awaiting a
-// lease; what is stepped over at home; the reserve once, only after a seizure, only for the partner,
-// with the lease on its way; moving to what was asked for in a new term; jumping over a limit of the
-// other node, serving or standing by; limits that never go down; no numbers of its own for a standby
-// and none of the other for who serves; RTX numbers that outlive a restart. Not noticed here are
-// guards of what this model never does: an import that has no numbers yet, a publisher's new source
-// at a standby (ingest.c), and SRTCP, whose compounds begin with an SSRC of each node's own.
+// lease; what is stepped over at home; the reserve once, only after a seizure, only for the
+// partner, with the lease on its way; moving to what was asked for in a new term; jumping over a
+// limit of the other node, serving or standing by; limits that never go down; no numbers of its own
+// for a standby and none of the other for who serves; RTX numbers that outlive a restart. Not
+// noticed here are guards of what this model never does: an import that has no numbers yet, a
+// publisher's new source at a standby (ingest.c), and SRTCP, whose compounds begin with an SSRC of
+// each node's own.
 #include "../sim/pair.h"
 #include <setjmp.h>
 #include <stdarg.h>
