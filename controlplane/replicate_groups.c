@@ -5,73 +5,11 @@
 #include "log.h"
 #include "replicate_private.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#define BFD_DIAG_EXPIRED 1      // we heard nothing; else the partner says that it did not hear us
-#define STATE_MAGIC 0x68746772u // "htgr"
-#define STATE_VERSION 2
-
-// RUNTIME_DIR/groups: what a restarted control plane goes on from.
-struct group_state {
-    uint32_t magic, version;
-    uint64_t epoch; // of the dataplane that was told
-    uint32_t pid, pad;
-    struct {
-        uint32_t term, role;
-    } group[2];
-};
-
+#define BFD_DIAG_EXPIRED 1 // we heard nothing; else the partner says that it did not hear us
 static const char *const group_names[] = {"ours", "the partner's"};
-
-void groups_save(const struct replicate *r)
-{
-    struct group_state state = {.magic = STATE_MAGIC,
-                                .version = STATE_VERSION,
-                                .epoch = channel_peer_epoch(r->set->channel),
-                                .pid = channel_peer_pid(r->set->channel)};
-    char path[sizeof(r->state_path) + 8];
-    for (int g = 0; g < 2; g++) {
-        state.group[g].term = r->group[g].term;
-        state.group[g].role = r->group[g].role;
-    }
-    snprintf(path, sizeof(path), "%s.new", r->state_path);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    bool good = fd >= 0 && write(fd, &state, sizeof(state)) == sizeof(state);
-    if (fd >= 0)
-        close(fd);
-    if (!good || rename(path, r->state_path) != 0)
-        log_warning("cannot keep the groups' state in %s", r->state_path);
-}
-
-void groups_load(struct replicate *r)
-{
-    struct group_state state = {0};
-    bool ready;
-    r->bfd_state = BFD_UNKNOWN;
-    r->group[0] = (struct held_group){.term = 1, .role = GROUP_STANDBY};
-    r->group[1] = (struct held_group){.term = 1, .role = GROUP_STANDBY};
-    snprintf(r->state_path, sizeof(r->state_path), "%s/groups", r->config->runtime_dir);
-    int fd = open(r->state_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    bool good = fd >= 0 && read(fd, &state, sizeof(state)) == sizeof(state) &&
-                state.magic == STATE_MAGIC && state.version == STATE_VERSION;
-    if (fd >= 0)
-        close(fd);
-    // The dataplane that was told lives, and went on so. Another one waits for our word: while
-    // there was none, the partner may have taken over.
-    uint64_t epoch = 0;
-    enum channel_peer peer = channel_peer(r->set->channel, uv_hrtime(), &epoch, &ready);
-    bool same = good && (peer == PEER_ALIVE || peer == PEER_STALLED) && epoch == state.epoch &&
-                channel_peer_pid(r->set->channel) == state.pid;
-    for (int g = 0; good && g < 2; g++) {
-        r->group[g].term = state.group[g].term;
-        if (same && state.group[g].role == GROUP_ACTIVE)
-            r->group[g].role = GROUP_ACTIVE;
-    }
-    r->contact = same;
-}
 
 // ---- roles
 
@@ -189,25 +127,26 @@ void groups_down(struct replicate *r)
     r->alone_ms = uv_now(r->loop);
 }
 
-int groups_frame(struct replicate *r, const struct wire_group *m, char *why, size_t why_size)
+void groups_frame(struct replicate *r, const union wire_frame *frame)
 {
+    const struct wire_group *m = &frame->group;
     unsigned group = group_index(m->owner);
     struct held_group *g = &r->group[group];
     bool held = group_held(r, group), newer = m->term > g->term;
     if (m->wish == GROUP_ACTIVE && newer && !held) {
         if (!has_dataplane(r))
-            return 0; // nobody would send: the partner goes on, and asks again
+            return; // nobody would send: the partner goes on, and asks again
         become(r, group, GROUP_ACTIVE, m->term, "handed over by the partner");
         tell_role(r, group, 0);
     } else if (m->wish == GROUP_ACTIVE && held && m->term == g->term) {
         tell_role(r, group, 0); // the same wish again, sent before our word had come
     } else if (m->wish == GROUP_STANDBY && held) {
-        return replicate_hand_over(r, group);
+        replicate_hand_over(r, group);
     } else if (m->role == GROUP_ACTIVE && held && (newer || (m->term == g->term && group == 1))) {
         if (!g->handing && is_cut(r)) {
             g->claim = m->term;
             tell_role(r, group, 0); // it must know that neither has the other's word for numbers
-            return 0;
+            return;
         }
         if (group == 0 && !g->handing && link_up(r))
             r->robbed_ms = uv_now(r->loop);
@@ -217,12 +156,11 @@ int groups_frame(struct replicate *r, const struct wire_group *m, char *why, siz
     } else if (m->role == GROUP_ACTIVE && !held && newer) {
         become(r, group, GROUP_STANDBY, m->term, "the partner serves it");
     }
-    return 0;
 }
 
 // The partner is asked to send first, and we stop when it says that it does: in between both send,
 // the same bytes.
-int replicate_hand_over(struct replicate *r, unsigned group)
+void replicate_hand_over(struct replicate *r, unsigned group)
 {
     struct held_group *g = &r->group[group];
     struct wire_group m = {.head = {.type = WIRE_GROUP, .length = sizeof(m)},
@@ -233,10 +171,9 @@ int replicate_hand_over(struct replicate *r, unsigned group)
     g->handing = true;
     // Before it knows all of the group the partner must not hold it: what it then called all would
     // not be. Nor while it cannot see our packets: it would not know where they are numbered.
-    return r->bfd_state == BFD_DOWN || r->bfd_state == BFD_INIT || !r->partner_synced[group] ||
-                   g->syncing || r->sync_owed[group] || !TAILQ_EMPTY(&r->queue)
-               ? 0
-               : replicate_send(r, &m);
+    if (r->bfd_state != BFD_DOWN && r->bfd_state != BFD_INIT && r->partner_synced[group] &&
+        !g->syncing && !r->sync_owed[group] && TAILQ_EMPTY(&r->queue))
+        replicate_send(r, &m);
 }
 
 static int check_handing(const struct replicate *r, char *why, size_t why_size)

@@ -61,8 +61,9 @@ static bool same_tracks(const struct sdp_tracks *a, const struct sdp_tracks *b)
     return a->count == b->count && memcmp(a->track, b->track, a->count * sizeof(a->track[0])) == 0;
 }
 
-void import_stream(struct replicate *r, const struct wire_stream *m)
+void import_stream(struct replicate *r, const union wire_frame *frame)
 {
+    const struct wire_stream *m = &frame->stream;
     const struct stream_record *record = &m->record;
     unsigned index = group_index(m->owner);
     uint8_t group = (uint8_t)(index + 1);
@@ -106,8 +107,9 @@ static void drop_stream(struct replicate *r, struct stream *stream)
     streams_sync(streams);
 }
 
-void import_stream_gone(struct replicate *r, const struct wire_stream_gone *m)
+void import_stream_gone(struct replicate *r, const union wire_frame *frame)
 {
+    const struct wire_stream_gone *m = &frame->stream_gone;
     unsigned index = group_index(m->owner);
     struct stream *stream = streams_find(r->set->streams, m->name);
     if (stream != NULL && stream->remote && stream->group == index + 1 && !group_held(r, index))
@@ -204,8 +206,9 @@ static void change(struct replicate *r, struct session *s, const struct session_
     session_tell(s);
 }
 
-void import_session(struct replicate *r, const struct wire_session *m)
+void import_session(struct replicate *r, const union wire_frame *frame)
 {
+    const struct wire_session *m = &frame->session;
     unsigned index = group_index(m->owner);
     struct session *s = session_find(r->set, m->record.token);
     if (s != NULL && replicate_serves(r, s->open.group)) {
@@ -227,8 +230,9 @@ void import_session(struct replicate *r, const struct wire_session *m)
                              : "no worker has room");
 }
 
-void import_session_gone(struct replicate *r, const struct wire_session_gone *m)
+void import_session_gone(struct replicate *r, const union wire_frame *frame)
 {
+    const struct wire_session_gone *m = &frame->session_gone;
     struct session *s = session_find(r->set, m->token.text);
     if (s == NULL || s->open.group == 0)
         return;
@@ -236,8 +240,9 @@ void import_session_gone(struct replicate *r, const struct wire_session_gone *m)
     session_close(s, replicate_serves(r, s->open.group) ? END_DELETED : END_PARTNER);
 }
 
-void import_dtls(struct replicate *r, const struct wire_dtls *m)
+void import_dtls(struct replicate *r, const union wire_frame *frame)
 {
+    const struct wire_dtls *m = &frame->dtls;
     struct session *s = session_find(r->set, m->token.text);
     if (s != NULL && replicate_serves(r, s->open.group))
         session_dtls(s, m->data, m->size);

@@ -110,8 +110,9 @@ static void fail_errand(struct errand *errand, const char *reason)
     end_errand(errand, &reply, "");
 }
 
-void patched_frame(struct replicate *r, const struct wire_patched *m)
+void patched_frame(struct replicate *r, const union wire_frame *frame)
 {
+    const struct wire_patched *m = &frame->patched;
     struct errand *errand = m->number != 0 ? find_errand(r, m->number) : NULL;
     struct session_reply reply = {.status = m->status, .retry_after_s = m->retry_after_s};
     if (errand == NULL)
@@ -152,8 +153,9 @@ static void serve_patch(struct replicate *r, const struct wire_patch *m,
         session_patch(s, m->text, m->size, *m->if_match != 0 ? m->if_match : NULL, reply);
 }
 
-void patch_frame(struct replicate *r, const struct wire_patch *m)
+void patch_frame(struct replicate *r, const union wire_frame *frame)
 {
+    const struct wire_patch *m = &frame->patch;
     struct wire_patched answer = {.number = m->number};
     struct session_reply reply = {0};
     serve_patch(r, m, &reply);

@@ -106,8 +106,9 @@ void keys_begin(struct replicate *r)
         replicate_send(r, &r->keys[0]);
 }
 
-void keys_frame(struct replicate *r, const struct wire_keys *m)
+void keys_frame(struct replicate *r, const union wire_frame *frame)
 {
+    const struct wire_keys *m = &frame->keys;
     if (r->leader && m->round != r->round)
         return; // the answer to a round that is past
     memcpy(r->keys[1].key, m->key, sizeof(m->key));

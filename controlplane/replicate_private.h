@@ -1,7 +1,8 @@
-// Inside replication, shared by replicate.c (what is told, and what was acknowledged),
-// replicate_groups.c (who holds what), replicate_peer.c (what the dataplane is told),
-// replicate_import.c (what the partner tells),
-// replicate_patch.c (requests passed on) and replicate_show.c. Loop thread.
+// Inside replication, shared by replicate.c (the connection's life, start and end),
+// replicate_tell.c (what is told, and what was acknowledged), replicate_groups.c (who holds what),
+// replicate_state.c (the same over restarts), replicate_peer.c (what the dataplane is told),
+// replicate_import.c (what the partner tells), replicate_patch.c (requests passed on) and
+// replicate_show.c. Loop thread.
 #ifndef HITLESS_REPLICATE_PRIVATE_H
 #define HITLESS_REPLICATE_PRIVATE_H
 
@@ -103,44 +104,53 @@ struct replicate {
     union wire_frame frame; // scratch
 };
 
-// replicate.c
+// replicate_tell.c
 int replicate_send(struct replicate *r, void *frame); // counts it if it is to be
 void replicate_soon(struct replicate *r);             // have the queue told in the next turn
 // Tells the partner what is owed to it, as far as there is room.
 void replicate_tell(struct replicate *r);
 // Tells the partner everything of a group that we hold.
 void replicate_synchronise(struct replicate *r, unsigned group);
+// The partner's ACK: 0, or -EPROTO with a reason in `why`. And ours, if one is owed.
+int replicate_acknowledged(struct replicate *r, const struct wire_ack *m, char *why,
+                           size_t why_size);
+void replicate_acknowledge(struct replicate *r);
+void tell_down(struct replicate *r); // the connection is gone: nothing waits to be told any more
+void waits_tick(struct replicate *r, uint64_t now_ms);
+void waits_down(struct replicate *r); // ends them all, unconfirmed
 
-// replicate_groups.c
+// replicate_state.c
 void groups_load(struct replicate *r); // from the file that outlives us
 void groups_save(const struct replicate *r);
+
+// replicate_groups.c
 void groups_hello(const struct replicate *r, struct wire_hello *hello);
 void groups_up(struct replicate *r, const struct wire_hello *hello);
 void groups_down(struct replicate *r);
-int groups_frame(struct replicate *r, const struct wire_group *m, char *why, size_t why_size);
+void groups_frame(struct replicate *r, const union wire_frame *frame);
 // Asks the partner to take a group that we hold. Again and again until it does.
-int replicate_hand_over(struct replicate *r, unsigned group);
+void replicate_hand_over(struct replicate *r, unsigned group);
 void groups_tick(struct replicate *r, uint64_t now_ms);
 
 // replicate_peer.c
 bool replicate_takes_address(const struct replicate *r); // the media addresses go with sessions
 void groups_tell_dataplane(struct replicate *r);         // GROUP of both, to every lane
 void keys_begin(struct replicate *r);                    // a round, if it is ours to begin
-void keys_frame(struct replicate *r, const struct wire_keys *m);
+void keys_frame(struct replicate *r, const union wire_frame *frame);
 void peer_tell_dataplane(struct replicate *r); // PEER, with this round's keys
 
 // replicate_patch.c
-void patch_frame(struct replicate *r, const struct wire_patch *m);
-void patched_frame(struct replicate *r, const struct wire_patched *m);
+void patch_frame(struct replicate *r, const union wire_frame *frame);
+void patched_frame(struct replicate *r, const union wire_frame *frame);
 void patches_tick(struct replicate *r, uint64_t now_ms);
 void patches_down(struct replicate *r); // the connection is gone, and what waits with it
 
 // replicate_import.c
-void import_stream(struct replicate *r, const struct wire_stream *m);
-void import_stream_gone(struct replicate *r, const struct wire_stream_gone *m);
-void import_session(struct replicate *r, const struct wire_session *m);
-void import_session_gone(struct replicate *r, const struct wire_session_gone *m);
-void import_dtls(struct replicate *r, const struct wire_dtls *m);
+void import_stream(struct replicate *r, const union wire_frame *frame);
+void import_stream_gone(struct replicate *r, const union wire_frame *frame);
+void import_session(struct replicate *r, const union wire_frame *frame);
+void import_session_gone(struct replicate *r, const union wire_frame *frame);
+void import_dtls(struct replicate *r, const union wire_frame *frame);
 void import_begin(struct replicate *r, unsigned group); // a synchronisation: nothing seen yet
 void import_sweep(struct replicate *r, unsigned group); // forget what was not named
 void import_end(struct replicate *r, struct session *session); // without telling the partner

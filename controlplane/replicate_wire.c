@@ -7,25 +7,10 @@
 static const struct {
     const char *name;
     bool counted;
-    size_t size; // 0: anything from a head to the longest
 } types[WIRE_TYPES] = {
 #define X(name_, state_, help_) [WIRE_##name_] = {.name = #name_, .counted = state_},
     WIRE_LIST(X)
 #undef X
-};
-
-static const size_t sizes[WIRE_TYPES] = {
-    [WIRE_REFUSE] = sizeof(struct wire_refuse),
-    [WIRE_PING] = sizeof(struct wire_head),
-    [WIRE_ACK] = sizeof(struct wire_ack),
-    [WIRE_KEYS] = sizeof(struct wire_keys),
-    [WIRE_REKEY] = sizeof(struct wire_head),
-    [WIRE_GROUP] = sizeof(struct wire_group),
-    [WIRE_STREAM] = sizeof(struct wire_stream),
-    [WIRE_STREAM_GONE] = sizeof(struct wire_stream_gone),
-    [WIRE_SESSION] = sizeof(struct wire_session),
-    [WIRE_SESSION_GONE] = sizeof(struct wire_session_gone),
-    [WIRE_SYNCED] = sizeof(struct wire_synced),
 };
 
 int wire_length(const void *bytes, size_t size)
@@ -62,8 +47,9 @@ static bool check_stream_name(const char *name, size_t size)
     return n > 0 && n <= STREAM_NAME_MAX && strspn(name, allowed) == n;
 }
 
-static bool check_stream(const struct wire_stream *m)
+static bool check_stream(const union wire_frame *frame)
 {
+    const struct wire_stream *m = &frame->stream;
     if (m->owner > WIRE_YOURS || m->record.trunk_id == 0 || m->record.state != JOURNAL_OPEN ||
         !stream_record_valid(&m->record))
         return false;
@@ -73,8 +59,9 @@ static bool check_stream(const struct wire_stream *m)
     return true;
 }
 
-static bool check_session(const struct wire_session *m)
+static bool check_session(const union wire_frame *frame)
 {
+    const struct wire_session *m = &frame->session;
     const struct session_record *r = &m->record;
     struct wire_token token;
     memcpy(&token, r->token, sizeof(token));
@@ -83,7 +70,7 @@ static bool check_session(const struct wire_session *m)
            check_text(r->client, sizeof(r->client));
 }
 
-static bool check_group(const struct wire_group *m)
+static bool group_valid(const struct wire_group *m)
 {
     return m->owner <= WIRE_YOURS && (m->role == GROUP_STANDBY || m->role == GROUP_ACTIVE) &&
            m->wish <= GROUP_ACTIVE;
@@ -94,82 +81,95 @@ static bool check_media(const struct abi_addr *addr, uint8_t family)
     return addr->family == 0 || (addr->family == family && addr->port != 0);
 }
 
-static bool check_dtls(const struct wire_dtls *m)
+static bool check_dtls(const union wire_frame *frame)
 {
+    const struct wire_dtls *m = &frame->dtls;
     size_t head = offsetof(struct wire_dtls, data);
     return m->head.length > head && m->head.length <= sizeof(*m) &&
            m->size == m->head.length - head && check_token(&m->token);
 }
 
-static bool check_patch(const struct wire_patch *m)
+static bool check_patch(const union wire_frame *frame)
 {
+    const struct wire_patch *m = &frame->patch;
     size_t head = offsetof(struct wire_patch, text);
     return m->head.length > head && m->size <= WIRE_TEXT_MAX && m->head.length == head + m->size &&
            check_token(&m->token) && check_text(m->if_match, sizeof(m->if_match));
 }
 
-static bool check_patched(const struct wire_patched *m)
+static bool check_patched(const union wire_frame *frame)
 {
+    const struct wire_patched *m = &frame->patched;
     size_t head = offsetof(struct wire_patched, text);
     return m->head.length >= head && m->size <= WIRE_TEXT_MAX && m->head.length == head + m->size &&
            m->status >= 200 && m->status < 600 && check_text(m->etag, sizeof(m->etag)) &&
            check_text(m->reason, sizeof(m->reason));
 }
 
+static bool check_hello(const union wire_frame *m)
+{
+    return m->head.length >= offsetof(struct wire_hello, abi_version) &&
+           check_text(m->hello.node, sizeof(m->hello.node));
+}
+
+static bool check_refuse(const union wire_frame *m)
+{
+    return check_text(m->refuse.reason, sizeof(m->refuse.reason));
+}
+
+static bool check_group(const union wire_frame *m)
+{
+    return group_valid(&m->group);
+}
+
+static bool check_stream_gone(const union wire_frame *m)
+{
+    return m->stream_gone.owner <= WIRE_YOURS &&
+           check_stream_name(m->stream_gone.name, sizeof(m->stream_gone.name));
+}
+
+static bool check_session_gone(const union wire_frame *m)
+{
+    return check_token(&m->session_gone.token);
+}
+
+static bool check_synced(const union wire_frame *m)
+{
+    return m->synced.owner <= WIRE_YOURS && m->synced.all <= 1;
+}
+
+static const struct {
+    size_t size;                              // 0: anything from a head to the longest
+    bool (*check)(const union wire_frame *m); // NULL: any bytes will do
+} bodies[WIRE_TYPES] = {
+    [WIRE_HELLO] = {0, check_hello},
+    [WIRE_REFUSE] = {sizeof(struct wire_refuse), check_refuse},
+    [WIRE_PING] = {sizeof(struct wire_head), NULL},
+    [WIRE_ACK] = {sizeof(struct wire_ack), NULL},
+    [WIRE_KEYS] = {sizeof(struct wire_keys), NULL},
+    [WIRE_REKEY] = {sizeof(struct wire_head), NULL},
+    [WIRE_GROUP] = {sizeof(struct wire_group), check_group},
+    [WIRE_STREAM] = {sizeof(struct wire_stream), check_stream},
+    [WIRE_STREAM_GONE] = {sizeof(struct wire_stream_gone), check_stream_gone},
+    [WIRE_SESSION] = {sizeof(struct wire_session), check_session},
+    [WIRE_SESSION_GONE] = {sizeof(struct wire_session_gone), check_session_gone},
+    [WIRE_SYNCED] = {sizeof(struct wire_synced), check_synced},
+    [WIRE_DTLS] = {0, check_dtls},
+    [WIRE_PATCH] = {0, check_patch},
+    [WIRE_PATCHED] = {0, check_patched},
+};
+
 int wire_check(const struct wire_head *head)
 {
-    const union wire_frame *m = (const void *)head;
-    bool good = true;
     if (head->type == WIRE_NONE || head->type >= WIRE_TYPES || head->length < sizeof(*head) ||
         head->length > WIRE_FRAME_MAX)
         return -EBADMSG;
-    if (sizes[head->type] != 0 && head->length != sizes[head->type])
+    size_t size = bodies[head->type].size;
+    if (size != 0 && head->length != size)
         return -EBADMSG;
-    switch ((enum wire_type)head->type) {
-    case WIRE_HELLO:
-        good = head->length >= offsetof(struct wire_hello, abi_version) &&
-               check_text(m->hello.node, sizeof(m->hello.node));
-        break;
-    case WIRE_REFUSE:
-        good = check_text(m->refuse.reason, sizeof(m->refuse.reason));
-        break;
-    case WIRE_GROUP:
-        good = check_group(&m->group);
-        break;
-    case WIRE_STREAM:
-        good = check_stream(&m->stream);
-        break;
-    case WIRE_STREAM_GONE:
-        good = m->stream_gone.owner <= WIRE_YOURS &&
-               check_stream_name(m->stream_gone.name, sizeof(m->stream_gone.name));
-        break;
-    case WIRE_SESSION:
-        good = check_session(&m->session);
-        break;
-    case WIRE_SESSION_GONE:
-        good = check_token(&m->session_gone.token);
-        break;
-    case WIRE_SYNCED:
-        good = m->synced.owner <= WIRE_YOURS && m->synced.all <= 1;
-        break;
-    case WIRE_DTLS:
-        good = check_dtls(&m->dtls);
-        break;
-    case WIRE_PATCH:
-        good = check_patch(&m->patch);
-        break;
-    case WIRE_PATCHED:
-        good = check_patched(&m->patched);
-        break;
-    case WIRE_PING:
-    case WIRE_ACK:
-    case WIRE_KEYS:
-    case WIRE_REKEY:
-    case WIRE_NONE:
-    case WIRE_TYPES:
-        break;
-    }
-    return good ? 0 : -EBADMSG;
+    return bodies[head->type].check == NULL || bodies[head->type].check((const void *)head)
+               ? 0
+               : -EBADMSG;
 }
 
 int wire_check_hello(const struct wire_hello *m, const char *partner, char *why, size_t why_size)
@@ -188,7 +188,7 @@ int wire_check_hello(const struct wire_hello *m, const char *partner, char *why,
                  m->head.length == sizeof(*m) ? m->abi_version : 0, ABI_VERSION);
     else if (m->workers == 0 || m->workers > ABI_MAX_WORKERS)
         snprintf(why, why_size, "it has %u workers", m->workers);
-    else if (!check_group(&m->group[WIRE_MINE]) || !check_group(&m->group[WIRE_YOURS]) ||
+    else if (!group_valid(&m->group[WIRE_MINE]) || !group_valid(&m->group[WIRE_YOURS]) ||
              !check_media(&m->media4, 4) || !check_media(&m->media6, 6))
         snprintf(why, why_size, "its greeting makes no sense");
     else

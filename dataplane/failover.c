@@ -1,17 +1,10 @@
 #include "failover.h"
-#include "ice.h"
 #include "trunk.h"
 #include <rte_random.h>
 
-#define QUESTION_NS 100000000    // how often neighbours are asked, where no kernel does it
-#define KEEP_ALIVE_NS 4000000000 // browsers forget a pair after 30 s; measured: 5 s is enough
-#define ANNOUNCEMENTS 3          // of an address taken over
+#define QUESTION_NS 100000000 // how often neighbours are asked, where no kernel does it
+#define ANNOUNCEMENTS 3       // of an address taken over
 #define ANNOUNCEMENT_NS 100000000
-#ifndef RTX_LEASE       // a test makes them small, to come to their ends
-#define RTX_LEASE 4096u // RTX numbers that are asked for at a time
-#define RTX_MARGIN 1024u
-#define RTX_RESERVE 8192u // steps over it stay far below 2^15, or receivers lose the rollover count
-#endif
 #define BACKLOG_BURSTS 64 // as much as a port's ring holds may have come before a partner's silence
 #define BFD_SOURCE_PORT 49152 // RFC 5881 section 4
 #define BROADCAST UINT64_C(0xffffffffffff)
@@ -154,11 +147,6 @@ void failover_peer(struct worker *worker, const struct msg_peer *message)
         watch_peer(worker, number, message);
 }
 
-static const struct abi_addr *local_like(const struct worker *worker, const struct abi_addr *remote)
-{
-    return remote->family == 4 ? &worker->dp->config->media4 : &worker->dp->config->media6;
-}
-
 void failover_bfd(struct worker *worker, const uint8_t *frame, const struct parsed *parsed)
 {
     const uint8_t *payload = frame + parsed->payload;
@@ -236,7 +224,7 @@ static void send_bfd(struct worker *worker, uint8_t number)
         return;
     struct frame_path path = {.vlan = worker->dp->config->vlan, .ttl = 255, .dscp = 48};
     path.dst = peer->remote4.family ? peer->remote4 : peer->remote6;
-    path.src = *local_like(worker, &path.dst);
+    path.src = *failover_local(worker, &path.dst);
     path.src.port = BFD_SOURCE_PORT + number;
     path.dst.port = watch->multihop ? UDP_PORT_BFD_MULTIHOP : UDP_PORT_BFD;
     uint64_t mac = atomic_load(&worker->dp->peer_mac[number]);
@@ -344,183 +332,12 @@ void failover_turn(struct worker *worker)
             announce(worker, &worker->groups[g]);
 }
 
-void failover_enter_term(struct worker *worker, struct session *session)
-{
-    struct sender *sender = tables_sender(&worker->tables, session);
-    uint32_t term = atomic_load_explicit(&worker->dp->term[sender->group], memory_order_relaxed);
-    if (sender->group == 0 || session->term == term)
-        return;
-    // Home again: the partner may have used its reserve and not told.
-    bool back = session->term && !(term & 1);
-    session->term = term;
-    for (int t = 0; t < session->tracks; t++) {
-        uint64_t *limit = &session->rtx_limit[t], *asked = &session->rtx_asked[t];
-        uint64_t known = *limit > *asked ? *limit : *asked;
-        if (!known)
-            continue;
-        *limit = *asked = known + (back ? RTX_LEASE + RTX_RESERVE : 0);
-        if (sender->sub[t].rtx_index < *limit)
-            sender->sub[t].rtx_index = *limit;
-    }
-}
-
-void failover_regroup(struct worker *worker, struct session *session, uint8_t group)
-{
-    struct sender *sender = tables_sender(&worker->tables, session);
-    if (sender->group == group)
-        return;
-    sender->group = group;
-    session->numbers_told = 0;
-    failover_enter_term(worker, session);
-}
-
-void failover_tell_numbers(struct worker *worker, struct session *session)
-{
-    const struct sender *sender = tables_sender(&worker->tables, session);
-    struct msg_session_numbers message = {
-        .head = {.type = MSG_SESSION_NUMBERS, .length = sizeof(message), .id = session->id}};
-    for (int t = 0; t < session->tracks; t++) {
-        const struct sub *sub = &sender->sub[t];
-        if (!sub->numbered)
-            continue;
-        message.numbers.numbered |= (uint8_t)(1u << t);
-        message.numbers.delta[t] = sub->delta;
-        message.numbers.rtx_limit[t] = session->rtx_asked[t] & INDEX_MASK;
-    }
-    session->numbers_owed = worker_tell(worker, &message) != 0;
-    if (!session->numbers_owed)
-        session->numbers_told = message.numbers.numbered;
-}
-
-// Shows a standby's address to a client, since browsers forget a silent pair; and the answer proves
-// the client's to us before we have to send there.
-static void keep_alive(struct worker *worker, struct session *session)
-{
-    const struct sender *sender = tables_sender(&worker->tables, session);
-    // An adopted path is the partner's to keep.
-    if (session->adopted || !sender->frame.length)
-        return;
-    session->path_owed = true; // the control plane knows the partner's
-    if (session->asked != session->path || worker->now_ns - session->asking_ns >= KEEP_ALIVE_NS)
-        ice_ask(worker, session, session->path, &sender->frame);
-}
-
-void failover_sweep(struct worker *worker, struct session *session)
-{
-    const struct sender *sender = tables_sender(&worker->tables, session);
-    uint8_t numbered = 0;
-    if (!failover_active(worker, sender->group)) {
-        keep_alive(worker, session);
-        return;
-    }
-    if (session->path_owed)
-        ice_tell_path(worker, session);
-    for (int t = 0; t < session->tracks; t++)
-        numbered |= (uint8_t)(sender->sub[t].numbered << t);
-    if (sender->group && (session->numbers_owed || numbered != session->numbers_told))
-        failover_tell_numbers(worker, session);
-}
-
-bool failover_lease_rtx(struct worker *worker, struct session *session, uint8_t track)
-{
-    struct sender *sender = tables_sender(&worker->tables, session);
-    if (sender->group == 0)
-        return true;
-    failover_enter_term(worker, session);
-    uint64_t next = sender->sub[track].rtx_index;
-    uint64_t *limit = &session->rtx_limit[track], *asked = &session->rtx_asked[track];
-    uint32_t seized =
-        atomic_load_explicit(&worker->dp->seized[sender->group], memory_order_relaxed);
-    bool partner = session->term & 1;
-    // With nobody to confirm a lease, a partner may use the reserve behind the last limit that both
-    // know and the one lease that may have been on its way, once until they know of another: the
-    // home node never goes there without its partner's word, and steps over it after that.
-    if (partner && seized == session->term && !session->reserved[track] && *limit) {
-        session->reserved[track] = true;
-        next += RTX_LEASE;
-        sender->sub[track].rtx_index = next;
-        *limit = *asked = next + RTX_RESERVE;
-        failover_tell_numbers(worker, session);
-    } else if (next + RTX_MARGIN >= *limit && *asked <= *limit) {
-        *asked = next + RTX_LEASE;
-        failover_tell_numbers(worker, session);
-    }
-    return next < *limit;
-}
-
-// Whether the group is ours as far as this worker's lane has come: worker 0 may not have read as
-// far yet, or failure detection may be further.
-static bool is_ours(const struct worker *worker, uint8_t group)
-{
-    const struct dataplane *dp = worker->dp;
-    bool later = atomic_load(&dp->term[group]) > worker->told_term[group];
-    return group == 0 ||
-           (later ? atomic_load(&dp->active_groups) >> group & 1 : worker->told_active[group]);
-}
-
-static bool same_host(const struct abi_addr *a, const struct abi_addr *b)
-{
-    return a->family == b->family && memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
-}
-
-// Whether a session's local address will be ours when we take the session over: media addresses
-// move, and it is one of them. Else the client accepts packets only from the address of ours that
-// it has checked.
-static bool goes_with_us(const struct worker *worker, const struct abi_addr *local)
-{
-    const struct abi_config *config = worker->dp->config;
-    const struct abi_addr *take = local->family == 4 ? &config->take4 : &config->take6;
-    return take->family && (same_host(take, local) || same_host(local_like(worker, local), local));
-}
-
-void failover_adopt(struct worker *worker, const struct msg_session_adopt *message)
-{
-    struct session *session = tables_session(&worker->tables, message->head.id);
-    if (!session)
-        return;
-    struct sender *sender = tables_sender(&worker->tables, session);
-    bool active = is_ours(worker, sender->group);
-    for (int t = 0; t < session->tracks; t++) {
-        struct sub *sub = &sender->sub[t];
-        // The limit that we asked for: the other knows it now. Any other one is how far the other
-        // may have gone, be it that we stand by, serve since a moment ago, or both of us serve.
-        uint64_t limit = message->numbers.rtx_limit[t];
-        if (limit > session->rtx_limit[t]) {
-            session->rtx_limit[t] = limit;
-            session->reserved[t] = false;
-            if (!active || limit != session->rtx_asked[t])
-                sub->rtx_index = limit;
-        }
-        // Who serves has numbers of its own, unless the session is the other's that it never sent.
-        if ((active && !sub->foreign) || !(message->numbers.numbered & 1u << t))
-            continue;
-        sub->delta = message->numbers.delta[t];
-        sub->numbered = true;
-        sub->foreign = false;
-        sub->keyed = true;
-    }
-    if ((active && sender->frame.length) || !message->remote.family ||
-        !goes_with_us(worker, &message->local))
-        return;
-    struct frame_path path = {
-        .vlan = worker->dp->config->vlan, .ttl = 64, .src = message->local, .dst = message->remote};
-    memcpy(path.src_mac, &worker->dp->port.mac, sizeof(path.src_mac));
-    memcpy(path.dst_mac, message->mac, sizeof(path.dst_mac));
-    frame_template_init(&sender->frame, &path);
-    session->path =
-        tables_validate_path(&worker->tables, session, &message->remote, worker->now_ns);
-    tables_prove_path(&worker->tables, session, session->path, worker->now_ns); // to the partner
-    sender->proven = true;
-    session->wanted = PATH_NONE;
-    session->path_owed = false;
-    session->adopted = true;
-}
-
 bool failover_taken(const struct worker *worker, const struct abi_addr *local)
 {
     const struct abi_config *config = worker->dp->config;
     const struct abi_addr *take = local->family == 4 ? &config->take4 : &config->take6;
-    return atomic_load_explicit(&worker->dp->taken, memory_order_relaxed) && same_host(take, local);
+    return atomic_load_explicit(&worker->dp->taken, memory_order_relaxed) &&
+           failover_same_host(take, local);
 }
 
 bool failover_neighbor(struct worker *worker, uint8_t *frame, size_t *length, size_t room)

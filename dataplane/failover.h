@@ -48,6 +48,18 @@ void failover_tell_numbers(struct worker *worker, struct session *session);
 // numbers that have come to be.
 void failover_sweep(struct worker *worker, struct session *session);
 
+// The node's own media address of the other's family.
+static inline const struct abi_addr *failover_local(const struct worker *worker,
+                                                    const struct abi_addr *remote)
+{
+    return remote->family == 4 ? &worker->dp->config->media4 : &worker->dp->config->media6;
+}
+
+static inline bool failover_same_host(const struct abi_addr *a, const struct abi_addr *b)
+{
+    return a->family == b->family && memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
+}
+
 // Whether frames to this address are ours now: a partner's, taken over.
 bool failover_taken(const struct worker *worker, const struct abi_addr *local);
 
