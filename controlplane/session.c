@@ -155,10 +155,12 @@ void session_create(struct sessions *set, enum session_role role, const char *na
         return;
     if (role == ROLE_PUBLISH)
         clear_name(set, name);
-    int worker = session_place(set, streams_find(set->streams, name));
+    const char *full = "out of memory";
+    int worker = session_place(set, streams_find(set->streams, name), &full);
     struct session *s = worker >= 0 ? session_new(set, role, (uint32_t)worker, client) : NULL;
     if (s == NULL) {
-        session_refuse(reply, 503, SESSION_RETRY_AFTER_S, "no worker has room for a session");
+        session_refuse(reply, 503, SESSION_RETRY_AFTER_S, "no worker has room for a session: %s",
+                       full);
         return;
     }
     int rc = set_up(s, name, reply);

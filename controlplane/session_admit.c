@@ -6,13 +6,25 @@
 // for fewer it does not pay to hand every packet of the stream to another core.
 #define SMALL_STREAM 256
 
-static bool has_room(struct sessions *set, uint32_t worker)
+// What a worker has too little of for one more session; NULL: it has room.
+static const char *shortage(const struct sessions *set, uint32_t worker)
 {
     const struct stats_worker *w = channel_worker_stats(set->channel, worker);
-    return slots_used(set->slots, worker) < slots_size(set->slots) &&
-           !stats_pool_tight(__atomic_load_n(&w->rx_free, __ATOMIC_RELAXED), w->rx_size) &&
-           !stats_pool_tight(__atomic_load_n(&w->tx_free, __ATOMIC_RELAXED), w->tx_size) &&
-           !stats_pool_tight(__atomic_load_n(&w->cache_free, __ATOMIC_RELAXED), w->cache_size);
+    const struct {
+        const uint32_t *free;
+        uint32_t size;
+        const char *full;
+    } pools[] = {
+        {&w->rx_free, w->rx_size, "four fifths of the buffers for arriving packets are in use"},
+        {&w->tx_free, w->tx_size, "four fifths of the buffers for leaving packets are in use"},
+        {&w->cache_free, w->cache_size, "four fifths of the packet rings' memory are in use"},
+    };
+    if (slots_used(set->slots, worker) >= slots_size(set->slots))
+        return "limits.sessions is reached";
+    for (size_t i = 0; i < sizeof(pools) / sizeof(pools[0]); i++)
+        if (stats_pool_tight(__atomic_load_n(pools[i].free, __ATOMIC_RELAXED), pools[i].size))
+            return pools[i].full;
+    return NULL;
 }
 
 int session_admit(struct sessions *set, struct session_reply *reply)
@@ -42,12 +54,15 @@ static int lighter(const struct sessions *set, int a, int b)
     return slots_used(set->slots, (uint32_t)b) < slots_used(set->slots, (uint32_t)a) ? b : a;
 }
 
-int session_place(struct sessions *set, const struct stream *stream)
+int session_place(const struct sessions *set, const struct stream *stream, const char **full)
 {
     int best = -1, home = -1;
     for (uint32_t w = 0; w < set->abi->workers; w++) {
-        if (!has_room(set, w))
+        const char *why = shortage(set, w);
+        if (why != NULL) {
+            *full = why;
             continue;
+        }
         best = lighter(set, best, (int)w);
         if (stream != NULL && (w == stream->source_worker || stream->worker_viewers[w] > 0))
             home = lighter(set, home, (int)w);

@@ -87,11 +87,12 @@ struct sessions {
 // session_admit.c
 // Whether another session may come in: 0, or 503 after filling in `reply`.
 int session_admit(struct sessions *set, struct session_reply *reply);
-// The worker for a session, or -1 when none has room. A viewer goes to a worker that serves its
+// The worker for a session, or -1 when none has room: `full` then says what one of them has run
+// short of. A viewer goes to a worker that serves its
 // stream already, as long as that one is not far ahead of the least loaded one in sessions: so a
 // small stream stays on one core, and a large one spreads. A publisher of a known stream likewise;
 // all others go to the least loaded.
-int session_place(struct sessions *set, const struct stream *stream);
+int session_place(const struct sessions *set, const struct stream *stream, const char **full);
 
 // session_offer.c
 // Parses the offer and negotiates it into set->offer and set->answer: 0, or the HTTP status after

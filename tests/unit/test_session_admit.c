@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -56,10 +57,12 @@ static uint32_t used(const struct fixture *f, uint32_t worker)
     return slots_used(f->set.slots, worker);
 }
 
+static const char *full; // what there was too little of
+
 // Places one and lets it in. -1: no room.
 static int add(struct fixture *f, struct stream *stream)
 {
-    int worker = session_place(&f->set, stream);
+    int worker = session_place(&f->set, stream, &full);
     if (worker < 0)
         return worker;
     assert_int_not_equal(slots_take(f->set.slots, (uint32_t)worker), 0);
@@ -98,6 +101,7 @@ static void a_large_stream_spreads(void **state)
     }
     assert_int_equal(add(f, &stream), -1);
     assert_int_equal(add(f, NULL), -1);
+    assert_string_equal(full, "limits.sessions is reached");
 }
 
 static void without_room_nobody_comes(void **state)
@@ -121,6 +125,27 @@ static void without_room_nobody_comes(void **state)
     assert_int_equal(add(f, &stream), 3);
 }
 
+static void who_is_refused_is_told_why(void **state)
+{
+    struct fixture *f = *state;
+    struct stats_worker *stats = channel_worker_stats(&f->dp, 0);
+    const struct {
+        uint32_t *free, *size;
+        const char *word;
+    } rows[] = {{&stats->rx_free, &stats->rx_size, "arriving"},
+                {&stats->tx_free, &stats->tx_size, "leaving"},
+                {&stats->cache_free, &stats->cache_size, "rings"}};
+    f->abi.workers = 1;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        *rows[i].size = 1000;
+        *rows[i].free = 199;
+        assert_int_equal(add(f, NULL), -1);
+        assert_non_null(strstr(full, rows[i].word));
+        *rows[i].free = 200;
+        assert_int_equal(add(f, NULL), 0);
+    }
+}
+
 // Streams and sessions come and go; every choice is held against what is known of all workers.
 static void any_course_of_events(void **state)
 {
@@ -141,7 +166,7 @@ static void any_course_of_events(void **state)
         uint32_t least = UINT32_MAX;
         for (uint32_t w = 0; w < WORKERS; w++)
             least = used(f, w) < least ? used(f, w) : least;
-        int worker = session_place(&f->set, stream);
+        int worker = session_place(&f->set, stream, &full);
         if (worker < 0) {
             assert_int_equal(least, SLOTS);
             continue;
@@ -162,6 +187,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_small_stream_stays_on_one_core, setup, teardown),
         cmocka_unit_test_setup_teardown(a_large_stream_spreads, setup, teardown),
         cmocka_unit_test_setup_teardown(without_room_nobody_comes, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_is_refused_is_told_why, setup, teardown),
         cmocka_unit_test_setup_teardown(any_course_of_events, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
