@@ -110,16 +110,16 @@ struct session {
     struct protect_rtcp_source rtcp_source[SESSION_RTCP_SOURCES];
     uint64_t nacks, resent, plis;
     uint32_t rtt_us;
-    bool numbers_owed;  // what the partner is to be told found the channel full
-    bool path_owed;     // the control plane is to be told of the path once it is ours to use
-    uint8_t fir_seq;    // last FIR command seen
-    uint8_t wanted;     // of paths[], nominated but not proven; PATH_NONE: none
-    uint8_t asked;      // of paths[], where our last binding request went
-    bool asked_again;   // it was a repetition
-    bool dtls_sent;     // to the path in use, which DTLS will prove
-    uint64_t dtls_ns;   // until when its DTLS has used up its share, see worker.c
-    uint64_t asked_ns;  // when that request first went out; 0: it is answered, or there is none
-    uint64_t asking_ns; // when we last sent one
+    bool numbers_owed;     // what the partner is to be told found the channel full
+    bool path_owed;        // the control plane is to be told of the path once it is ours to use
+    uint8_t fir_seq;       // last FIR command seen
+    uint8_t wanted;        // of paths[], nominated but not proven; PATH_NONE: none
+    uint8_t asked;         // of paths[], where our last binding request went
+    bool asked_again;      // it was a repetition
+    bool dtls_sent;        // to the path in use, which DTLS will prove
+    uint64_t dtls_used_ns; // until when its DTLS has used up its share, see worker.c
+    uint64_t asked_ns;     // when that request first went out; 0: it is answered, or there is none
+    uint64_t asking_ns;    // when we last sent one
     struct session_track feedback[MSG_MAX_TRACKS];
     struct msg_track track[MSG_MAX_TRACKS];
     struct protect_rtcp_tx rtcp_tx;
@@ -187,6 +187,7 @@ struct track {
     uint32_t key_timestamp; // the last with this timestamp,
     uint64_t key_index;     // which begins here
     uint64_t trunk_key_asked_ns;
+    uint64_t trunk_used_ns; // of the budget for what trunks bring
 
     // Source worker only.
     struct layer layers[MSG_MAX_LAYERS];
@@ -232,7 +233,7 @@ struct tables {
     uint32_t session_end; // after the last slot that was ever in use: memory beyond is untouched
     uint32_t cache_min, cache_max; // packets per track ring
     uint64_t cache_span_ns;
-    struct map by_ufrag, by_remote;
+    struct map by_ufrag, by_remote, by_trunk;
     struct cache_store *store; // of the packet rings
     struct protect *protect;   // that the keys in the tables are of
 };
@@ -252,6 +253,8 @@ void tables_free(struct tables *tables);
 // The session if the id's slot and generation are right, else NULL.
 struct session *tables_session(const struct tables *tables, uint64_t id);
 struct stream *tables_stream(const struct tables *tables, uint64_t id);
+// The stream of that name on trunks, or NULL.
+struct stream *tables_by_trunk(const struct tables *tables, uint64_t trunk_id);
 static inline uint32_t tables_slot(const struct tables *tables, const struct session *session)
 {
     return (uint32_t)(session - tables->sessions);
@@ -292,6 +295,8 @@ void tables_update_stream(struct tables *tables, struct stream *stream,
 void tables_reset_source(struct tables *tables, struct stream *stream);
 // Starts the record for transport-wide feedback if the publisher negotiated it. 0 or -ENOMEM.
 int tables_make_twcc(struct stream *stream);
+// Names it so on trunks; 0: on none.
+void tables_name_trunk(struct tables *tables, struct stream *stream, uint64_t trunk_id);
 void tables_close_stream(struct tables *tables, struct stream *stream);
 
 // A track's ring and the records of what is missing; `track` need not be free of old pointers when

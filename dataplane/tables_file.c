@@ -220,6 +220,7 @@ static void adopt(struct tables *tables, struct protect *protect)
             continue;
         tables->streams[i] = stream;
         tables->stream_count++;
+        tables_name_trunk(tables, stream, stream->trunk_id);
         if (!adopt_stream(tables, protect, stream))
             refuse_stream(tables, stream);
     }
@@ -252,7 +253,8 @@ int tables_init(struct tables *tables, const struct abi_config *config, const ch
         return rc;
     tables->streams = calloc(config->max_streams, sizeof(*tables->streams));
     if (!tables->streams || map_init(&tables->by_ufrag, config->max_sessions, tables_random()) ||
-        map_init(&tables->by_remote, config->max_sessions * SESSION_PATHS, tables_random())) {
+        map_init(&tables->by_remote, config->max_sessions * SESSION_PATHS, tables_random()) ||
+        map_init(&tables->by_trunk, config->max_streams, tables_random())) {
         tables_free(tables);
         return -ENOMEM;
     }
@@ -277,5 +279,6 @@ void tables_free(struct tables *tables)
     free(tables->streams);
     map_free(&tables->by_ufrag);
     map_free(&tables->by_remote);
+    map_free(&tables->by_trunk);
     *tables = (struct tables){0};
 }

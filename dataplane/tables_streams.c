@@ -30,6 +30,31 @@ struct stream *tables_stream(const struct tables *tables, uint64_t id)
     return tables->streams[slot];
 }
 
+static struct abi_addr trunk_key(uint64_t trunk_id)
+{
+    struct abi_addr key = {0};
+    memcpy(key.ip, &trunk_id, sizeof(trunk_id));
+    return key;
+}
+
+struct stream *tables_by_trunk(const struct tables *tables, uint64_t trunk_id)
+{
+    struct abi_addr key = trunk_key(trunk_id);
+    uint32_t slot = map_get(&tables->by_trunk, &key);
+    return slot == MAP_NONE ? NULL : tables->streams[slot];
+}
+
+void tables_name_trunk(struct tables *tables, struct stream *stream, uint64_t trunk_id)
+{
+    uint32_t slot = (uint32_t)(stream - tables->all_streams);
+    struct abi_addr old = trunk_key(stream->trunk_id), key = trunk_key(trunk_id);
+    if (stream->trunk_id)
+        map_remove(&tables->by_trunk, &old, slot);
+    if (trunk_id)
+        map_put(&tables->by_trunk, &key, slot);
+    stream->trunk_id = trunk_id;
+}
+
 int tables_make_twcc(struct stream *stream)
 {
     bool wanted = false;
@@ -84,7 +109,7 @@ struct stream *tables_open_stream(struct tables *tables, const struct msg_stream
     stream->publisher = MAP_NONE;
     stream->source_worker = open->source_worker;
     stream->tracks = open->tracks;
-    stream->trunk_id = open->trunk_id;
+    tables_name_trunk(tables, stream, open->trunk_id);
     stream->group = open->group;
     stream->peers = open->peers;
     tables->streams[slot] = stream;
@@ -107,7 +132,7 @@ struct stream *tables_open_stream(struct tables *tables, const struct msg_stream
 void tables_update_stream(struct tables *tables, struct stream *stream,
                           const struct msg_stream_open *open)
 {
-    stream->trunk_id = open->trunk_id;
+    tables_name_trunk(tables, stream, open->trunk_id);
     stream->group = open->group;
     stream->peers = open->peers;
     if (stream->source_worker != open->source_worker) {
@@ -157,6 +182,7 @@ void tables_close_stream(struct tables *tables, struct stream *stream)
         tables_free_track(track);
     }
     free(stream->twcc);
+    tables_name_trunk(tables, stream, 0);
     for (uint32_t i = 0; i < tables->max_streams; i++)
         if (tables->streams[i] == stream)
             tables->streams[i] = NULL;

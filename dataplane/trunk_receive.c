@@ -1,22 +1,21 @@
 // What comes in on trunks; declared in trunk.h.
+//
+// A partner with the right keys may still flood us. So that this costs nobody else anything there
+// are three budgets: for all that it sends to a worker, for the media of one track, which is
+// multiplied by its viewers, and for what it asks for again. Only what is authentic spends of them,
+// or anybody could spend a partner's; what is over the first is not even opened.
+#include "budget.h"
 #include "failover.h"
 #include "ingest.h"
 #include "trunk.h"
 #include "trunk_record.h"
 
-static struct stream *find_stream(const struct worker *worker, uint64_t trunk_id)
-{
-    const struct tables *tables = &worker->tables;
-    uint32_t seen = 0;
-    for (uint32_t i = 0; i < tables->max_streams && seen < tables->stream_count; i++) {
-        if (!tables->streams[i])
-            continue;
-        seen++;
-        if (trunk_id && tables->streams[i]->trunk_id == trunk_id)
-            return tables->streams[i];
-    }
-    return NULL;
-}
+#define TAKEN_EACH_NS 5000 // 200,000 packets/s: a fifth of what a core receives at best,
+#define TAKEN_BURST 20000
+#define TRACK_EACH_NS 100000 // 10,000/s, 100 Mbit/s: more than any encoder makes for a browser,
+#define TRACK_BURST 2000     // and the largest key frames
+#define ASKED_EACH_NS 20000  // 50,000/s
+#define ASKED_BURST 5000
 
 // What the partner has received need not be asked of the publisher, should we become its node.
 static void follow_source(struct worker *worker, const struct stream *stream, struct track *track,
@@ -44,6 +43,11 @@ static struct rte_mbuf *take_media(struct worker *worker, struct stream *stream,
         return NULL;
     }
     struct track *track = &stream->track[record->track];
+    if (!budget_left(track->trunk_used_ns, worker->now_ns, TRACK_EACH_NS, TRACK_BURST)) {
+        worker_drop(worker, DROP_trunk_budget);
+        return NULL;
+    }
+    budget_spend(&track->trunk_used_ns, worker->now_ns, TRACK_EACH_NS);
     struct media meta = {.index = record->media.index,
                          .arrival_ns = worker->now_ns,
                          .stream = stream->id,
@@ -120,7 +124,13 @@ static void take_nack(struct worker *worker, uint8_t peer, const struct stream *
         worker_drop(worker, DROP_trunk_malformed);
         return;
     }
+    uint64_t *used_ns = &worker->peers[peer].asked_used_ns;
     for (uint8_t i = 0; i < record->count; i++) {
+        if (!budget_left(*used_ns, worker->now_ns, ASKED_EACH_NS, ASKED_BURST)) {
+            worker_drop(worker, DROP_nack_budget);
+            continue;
+        }
+        budget_spend(used_ns, worker->now_ns, ASKED_EACH_NS);
         const struct media *media = cache_get(&stream->track[record->track].ring, record->nack[i]);
         if (media)
             trunk_send_media(worker, peer, stream, media);
@@ -134,7 +144,8 @@ static struct rte_mbuf *take_record(struct worker *worker, uint8_t peer, struct 
     const struct record *record =
         (const struct record *)(rte_pktmbuf_mtod(m, const uint8_t *) + RTP_HEADER);
     size_t size = rte_pktmbuf_data_len(m) - RTP_HEADER;
-    struct stream *stream = size >= HEAD ? find_stream(worker, record->trunk_id) : NULL;
+    struct stream *stream =
+        size >= HEAD ? tables_by_trunk(&worker->tables, record->trunk_id) : NULL;
     if (!stream || record->track >= stream->tracks) {
         worker_drop(worker, DROP_trunk_malformed);
         return NULL;
@@ -200,6 +211,10 @@ bool trunk_input(struct worker *worker, const uint8_t *payload, const struct par
         worker_drop(worker, DROP_trunk_malformed);
         return true;
     }
+    if (!budget_left(peer->taken_used_ns, worker->now_ns, TAKEN_EACH_NS, TAKEN_BURST)) {
+        worker_drop(worker, DROP_trunk_budget);
+        return true;
+    }
     struct rte_mbuf *m = rte_pktmbuf_alloc(worker->pools.media);
     size_t size;
     int rc = m && rte_pktmbuf_tailroom(m) >= parsed->length
@@ -213,6 +228,7 @@ bool trunk_input(struct worker *worker, const uint8_t *payload, const struct par
         rte_pktmbuf_free(m);
         return true;
     }
+    budget_spend(&peer->taken_used_ns, worker->now_ns, TAKEN_EACH_NS);
     rte_pktmbuf_append(m, (uint16_t)size);
     *media = take_record(worker, number, m);
     rte_pktmbuf_free(m);

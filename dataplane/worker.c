@@ -1,5 +1,6 @@
 // The order of the stages, and nothing else. A packet's way is one read downward from worker_turn.
 #include "worker.h"
+#include "budget.h"
 #include "catchup.h"
 #include "control.h"
 #include "failover.h"
@@ -48,17 +49,6 @@ static unsigned collect(struct worker *worker, struct rte_ring *mailbox, struct 
     return n;
 }
 
-// A handshake takes some tens of datagrams, repetitions and all. What is beyond that would fill the
-// channel for everybody: as a bucket, DTLS_BURST deep, of which one comes back every DTLS_EACH_NS.
-static bool take_dtls_share(struct session *session, uint64_t now_ns)
-{
-    uint64_t used = session->dtls_ns > now_ns ? session->dtls_ns : now_ns;
-    if (used - now_ns > (DTLS_BURST - 1) * DTLS_EACH_NS)
-        return false;
-    session->dtls_ns = used + DTLS_EACH_NS;
-    return true;
-}
-
 static void pass_dtls(struct worker *worker, const uint8_t *payload, const struct parsed *parsed)
 {
     struct session *session = tables_by_remote(&worker->tables, &parsed->src);
@@ -66,10 +56,13 @@ static void pass_dtls(struct worker *worker, const uint8_t *payload, const struc
         worker_drop(worker, session ? DROP_dtls_oversize : DROP_dtls_no_path);
         return;
     }
-    if (!take_dtls_share(session, worker->now_ns)) {
+    // A handshake takes some tens of datagrams, repetitions and all. What is beyond that would fill
+    // the channel for everybody.
+    if (!budget_left(session->dtls_used_ns, worker->now_ns, DTLS_EACH_NS, DTLS_BURST)) {
         worker_drop(worker, DROP_dtls_budget);
         return;
     }
+    budget_spend(&session->dtls_used_ns, worker->now_ns, DTLS_EACH_NS);
     struct msg_dtls message;
     message.head = (struct msg_head){.type = MSG_DTLS_RECEIVED, .id = session->id};
     message.head.length = (uint16_t)(offsetof(struct msg_dtls, data) + parsed->length);

@@ -27,6 +27,7 @@ struct peer {
     struct protect_source sources[ABI_MAX_WORKERS]; // one for each of the partner's workers
     uint64_t index;                                 // next SRTP index that we send
     uint8_t master[MSG_TRUNK_KEY]; // that tx was made of: said again, it must not start over
+    uint64_t taken_used_ns, asked_used_ns; // of the budgets for what it sends, and asks for again
 };
 
 // A protection group. Worker 0: wo, but for what `shared` holds.

@@ -52,7 +52,8 @@
     X(bfd_auth, "BFD packet whose authentication is wrong, missing or replayed")                   \
     X(trunk_auth, "trunk packet with a wrong authentication tag")                                  \
     X(trunk_replay, "trunk packet seen before")                                                    \
-    X(trunk_malformed, "trunk record that makes no sense, or of a stream that we do not serve")
+    X(trunk_malformed, "trunk record that makes no sense, or of a stream that we do not serve")    \
+    X(trunk_budget, "trunk packet over the partner's budget, or media over the track's")
 
 enum drop {
 #define X(name, help) DROP_##name,

@@ -115,6 +115,30 @@ static void test_slots_and_generations(void **state)
     open_session(2, 3, ROLE_PLAY);
 }
 
+static void test_a_stream_is_found_by_its_name_on_trunks(void **state)
+{
+    struct msg_stream_open open = {
+        .head = {.type = MSG_STREAM_OPEN, .length = sizeof(open), .id = STREAM_ID},
+        .tracks = 2,
+        .track = {world_video(VIDEO_SSRC, RTX_SSRC), world_audio(AUDIO_SSRC)}};
+    struct stream *stream = open_stream();
+    assert_null(tables_by_trunk(&tables, 0));
+    for (uint64_t name = 7; name < 9; name++) {
+        open.trunk_id = name;
+        tables_update_stream(&tables, stream, &open);
+        assert_ptr_equal(tables_by_trunk(&tables, name), stream);
+        assert_null(tables_by_trunk(&tables, name - 1));
+        assert_null(tables_by_trunk(&tables, 0));
+    }
+    tables_free(&tables);
+    assert_int_equal(tables_init(&tables, &config, dir, 0, protect, store), 0); // a successor
+    stream = tables_stream(&tables, STREAM_ID);
+    assert_non_null(stream);
+    assert_ptr_equal(tables_by_trunk(&tables, 8), stream);
+    tables_close_stream(&tables, stream);
+    assert_null(tables_by_trunk(&tables, 8));
+}
+
 static void test_paths_are_few_and_the_oldest_goes(void **state)
 {
     struct session *session = open_session(1, 0, ROLE_PLAY);
@@ -316,9 +340,13 @@ static void test_a_publishers_key_is_given_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(test_slots_and_generations),   CASE(test_paths_are_few_and_the_oldest_goes),
-        CASE(test_viewers_come_and_go),     CASE(test_numbers_go_on),
-        CASE(test_a_successor_adopts),      CASE(test_a_publishers_key_is_given_back),
+        CASE(test_slots_and_generations),
+        CASE(test_a_stream_is_found_by_its_name_on_trunks),
+        CASE(test_paths_are_few_and_the_oldest_goes),
+        CASE(test_viewers_come_and_go),
+        CASE(test_numbers_go_on),
+        CASE(test_a_successor_adopts),
+        CASE(test_a_publishers_key_is_given_back),
         CASE(test_adoption_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
