@@ -189,7 +189,7 @@ static void change(struct replicate *r, struct session *s, const struct session_
 {
     bool had_keys = s->keys->head.length > 0;
     struct msg_session_keys keys = {0};
-    s->tell_ice = memcmp(&s->open.ice, &record->open.ice, sizeof(s->open.ice)) != 0;
+    s->tell_ice |= memcmp(&s->open.ice, &record->open.ice, sizeof(s->open.ice)) != 0;
     s->open.ice = record->open.ice;
     follow(s, record);
     if (s->open.group != group) { // never while it is ours to serve
@@ -199,9 +199,10 @@ static void change(struct replicate *r, struct session *s, const struct session_
     session_save(s, had_keys ? NULL : keys_of(s, record, &keys));
     dtls_wipe(&keys, sizeof(keys));
     s->profile = (enum srtp_profile)s->keys->profile;
-    s->tell_keys = !had_keys && s->keys->head.length > 0;
-    if (s->tell_keys)
+    if (!had_keys && s->keys->head.length > 0) {
+        s->tell_keys = true;
         TAILQ_REMOVE(&r->set->young, s, young);
+    }
     s->tell_adopt = true;
     session_tell(s);
 }

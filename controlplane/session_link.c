@@ -210,9 +210,11 @@ static void on_dead(struct session *s, const struct msg_session_dead *m)
             session_close(s, END_TIMEOUT);
         return;
     }
-    log_warning("the dataplane refused a session of %s: %s", s->client,
-                m->reason <= DEAD_REFUSED_INVALID ? reasons[m->reason] : "unknown reason");
-    session_close(s, END_REFUSED);
+    LOG_OFTEN(LEVEL_WARNING, "the dataplane refused a session of %s: %s", s->client,
+              m->reason <= DEAD_REFUSED_INVALID ? reasons[m->reason] : "unknown reason");
+    s->refused = !served(s); // a copy: its holder has no part in our trouble
+    if (!s->refused)
+        session_close(s, END_REFUSED);
 }
 
 static void on_media(struct session *s)
@@ -291,8 +293,9 @@ static void repeat_all(struct sessions *set)
     streams_repeat(set->streams);
     for (s = TAILQ_FIRST(&set->open); s != NULL; s = TAILQ_NEXT(s, all)) {
         s->tell_open = s->tell_ice = true;
+        if (!s->tell_keys) // else they have not been sent yet
+            s->keys_again = s->keys->head.length > 0 && served(s);
         s->tell_keys = s->keys->head.length > 0;
-        s->keys_again = served(s);
         s->tell_adopt = !served(s);
         s->since_ms = set->now_ms();
         count++;

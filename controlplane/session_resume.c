@@ -212,6 +212,17 @@ static void audit_session(struct sessions *set, uint32_t worker, uint32_t slot, 
         session_close(s, END_TIMEOUT);
 }
 
+// Behind the SESSION_CLOSE of whatever had its slot. Once more refused, it is once more tried.
+static void try_again(struct session *s)
+{
+    if (s == NULL || s->closed || !s->refused)
+        return;
+    s->refused = s->keys_again = false;
+    s->tell_open = s->tell_ice = s->tell_adopt = true;
+    s->tell_keys = s->keys->head.length > 0;
+    session_tell(s);
+}
+
 void sessions_audit(struct sessions *set, uint64_t now)
 {
     bool ready = false;
@@ -220,8 +231,10 @@ void sessions_audit(struct sessions *set, uint64_t now)
         return;
     set->audit_ms = now;
     for (uint32_t w = 0; w < set->abi->workers; w++)
-        for (uint32_t slot = 0; slot < set->abi->max_sessions; slot++)
+        for (uint32_t slot = 0; slot < set->abi->max_sessions; slot++) {
             audit_session(set, w, slot, now);
+            try_again(set->by_slot[w * slots_size(set->slots) + slot]);
+        }
     for (uint32_t slot = 0; set->audit_streams && slot < set->abi->max_streams; slot++) {
         uint64_t id = stats_holder(&channel_stream_stats(set->channel, slot)->id);
         if (MSG_GENERATION(id) != 0 && MSG_SLOT(id) == slot)

@@ -37,6 +37,7 @@ struct session {
     const struct msg_session_keys *keys;             // in the journal; head.length 0: none yet
     bool tell_open, tell_ice, tell_keys, tell_adopt; // to be sent (again)
     bool keys_again; // the dataplane was told the keys before: it must not start them over
+    bool refused;    // by our dataplane, as a copy of the partner's: the audit tries it again
     bool closed;     // only waits for SESSION_CLOSED; in sessions.closing
     uint64_t created_clock_ms;     // since the epoch
     uint64_t since_ms;             // of the set's clock: when its setup, or its closing, began
@@ -138,8 +139,8 @@ void session_save_free(const struct session *session);
 bool session_rejoin(struct session *session, struct stream *stream);
 // Knows again what the journal holds. The set is new.
 void sessions_resume(struct sessions *set);
-// About once a second: has the dataplane forget what is none of ours, and ends sessions whose
-// SESSION_DEAD must have been lost.
+// About once a second: has the dataplane forget what is none of ours, ends sessions whose
+// SESSION_DEAD must have been lost, and tells of copies again that it refused.
 void sessions_audit(struct sessions *set, uint64_t now);
 
 // session_set.c

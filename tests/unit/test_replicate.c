@@ -402,6 +402,57 @@ static bool a_is_confirmed(void *token)
     return l != NULL && l->adopt.numbers.rtx_limit[0] == 5000;
 }
 
+static void refuse(struct node *n, uint64_t id, enum msg_dead_reason reason)
+{
+    struct msg_session_dead m = {
+        .head = {.type = MSG_SESSION_DEAD, .length = sizeof(m), .id = id}, .reason = reason};
+    assert_int_equal(msg_check(&m.head), 0);
+    assert_int_equal(channel_send(&n->dp, 1, &m), 0);
+}
+
+static bool b_is_told_again(void *opaque)
+{
+    uint64_t id = *(const uint64_t *)opaque;
+    return last(&b, MSG_SESSION_OPEN, id) && last(&b, MSG_SESSION_ICE, id) &&
+           last(&b, MSG_SESSION_KEYS, id) && last(&b, MSG_SESSION_ADOPT, id);
+}
+
+// A dataplane that has no place for a copy of a session is no reason to end the session: the copy
+// is tried again, behind whatever held its slot.
+static void test_a_refused_copy(void **state)
+{
+    const enum msg_dead_reason reasons[] = {DEAD_REFUSED_SLOT, DEAD_REFUSED_INVALID};
+    char token[40];
+    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(p));
+    give_keys(p);
+    await(b_has_keys, token);
+    pass(30);
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t id = at(&b, token)->id;
+        uint64_t *holder = &channel_session_stats(&b.dp, 0, MSG_SLOT(id))->id;
+        *holder = id + (1ull << 32); // of a control plane before this one
+        b.count = 0;
+        refuse(&b, id, reasons[i]);
+        await(b_is_told_again, &id);
+        assert_ptr_equal(at(&a, token), p);
+        assert_int_equal(at(&b, token)->id, id);
+        assert_int_equal(last(&b, MSG_SESSION_KEYS, id)->keys.again, 0);
+        unsigned closed = 0, opened = 0;
+        for (unsigned k = 0; k < b.count; k++) {
+            if (b.log[k].head.type == MSG_SESSION_CLOSE && b.log[k].head.id == *holder)
+                closed = closed ? closed : k + 1;
+            if (b.log[k].head.type == MSG_SESSION_OPEN && b.log[k].head.id == id)
+                opened = opened ? opened : k + 1;
+        }
+        assert_true(closed != 0 && closed < opened);
+        *holder = 0;
+    }
+    // Where it is served, it is over when it is refused.
+    refuse(&a, p->id, DEAD_REFUSED_SLOT);
+    await(b_has_not, token);
+}
+
 // A lease of numbers counts at home only once the partner has it.
 static void test_numbers_are_confirmed(void **state)
 {
@@ -773,6 +824,36 @@ static bool patch(struct session *s, const char *ufrag, const char *if_match, st
     return false;
 }
 
+// What a busy channel keeps back is told later, whatever else is heard of the session meanwhile.
+static void test_keys_that_wait(void **state)
+{
+    struct msg_session_close filler = {
+        .head = {.type = MSG_SESSION_CLOSE, .length = sizeof(filler), .id = 1ull << 32 | 99}};
+    char token[40];
+    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(p));
+    await(b_has, token);
+    pass(50);
+    struct session *s = at(&b, token);
+    b.alone = true;
+    while (session_send(b.set, 1, &filler) == 0)
+        ;
+    give_keys(p);
+    struct patched patched;
+    assert_false(patch(p, "another", session_etag(p), &patched));
+    assert_int_equal(patched.status, 200);
+    await(b_has_keys, token);
+    send_numbers(&a, p, 77, 5000);
+    await(b_knows_limit, token);
+    assert_null(last(&b, MSG_SESSION_KEYS, s->id));
+    assert_null(last(&b, MSG_SESSION_ICE, s->id));
+    b.alone = false;
+    await(b_is_told_again, &s->id);
+    assert_memory_equal(last(&b, MSG_SESSION_KEYS, s->id)->keys.local, p->keys->local, 28);
+    assert_memory_equal(&last(&b, MSG_SESSION_ICE, s->id)->ice.ice, &p->open.ice,
+                        sizeof(p->open.ice));
+}
+
 // An ICE restart at either node is one at both: the client may talk to either.
 static void check_restart(struct node *asked, const char *token, const char *ufrag)
 {
@@ -1021,6 +1102,8 @@ int main(void)
         TEST(test_dataplanes_learn_of_each_other),
         TEST(test_keys_are_fresh_for_a_new_dataplane),
         TEST(test_a_session_stands_by),
+        TEST(test_a_refused_copy),
+        TEST(test_keys_that_wait),
         TEST(test_numbers_are_confirmed),
         TEST(test_limits_never_go_down),
         TEST(test_terms_follow_the_holder),

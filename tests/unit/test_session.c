@@ -950,12 +950,20 @@ static void dataplane_restarts(void **state)
     settle(f);
     assert_int_equal(slots_used(f->set->slots, 0) + slots_used(f->set->slots, 1), 3);
 
-    // Nobody has noticed: the young session goes on with its handshake.
+    // Nobody has noticed: the young session goes on with its handshake, and its keys are news to
+    // the dataplane, which refuses what it should have had before.
     struct client *c = client_of(f, young, DTLS_CLIENT);
+    unsigned from = f->count;
     path(f, young);
     dtls_start(c->dtls);
     settle(f);
     assert_int_equal(young->phase, PHASE_DTLS);
+    assert_int_equal(find_from(f, from, MSG_SESSION_KEYS)->head.id, young->id);
+    assert_int_equal(find_from(f, from, MSG_SESSION_KEYS)->keys.again, 0);
+    restart_dataplane(f);
+    settle(f);
+    for (unsigned i = 0; i < f->count; i++)
+        assert_true(f->log[i].head.type != MSG_SESSION_KEYS || f->log[i].keys.again == 1);
 }
 
 // Fills worker 0's ring, and the queue before it, with messages of no consequence.
