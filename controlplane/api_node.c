@@ -271,7 +271,9 @@ int api_restart(struct api *api, const char *what, char *why, size_t why_size)
     if (strcmp(what, "dataplane") != 0 && strcmp(what, "controlplane") != 0)
         return -EINVAL;
     int rc = installed_check(what, why, why_size);
-    if (rc == 0 && strcmp(what, "dataplane") == 0)
-        rc = installed_tables(dataplane_pid(api), why, why_size);
+    if (rc == 0 && strcmp(what, "controlplane") == 0)
+        rc = installed_journal(why, why_size);
+    else if (rc == 0 && dataplane_pid(api) != 0)
+        rc = installed_tables(channel_peer_tables(api->channel), why, why_size);
     return rc < 0 ? rc : end(api, what, SIGTERM);
 }

@@ -1,6 +1,7 @@
 // See installed.h.
 #include "installed.h"
-#include "../dataplane/abi/abi.h"
+#include "../dataplane/abi/channel.h"
+#include "journal.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -65,36 +66,57 @@ int installed_version(const char *path)
     return rc;
 }
 
-static int layout_of(const char *path, char out[ABI_LAYOUT_SIZE])
+// What the program file at `path` says about what it keeps its sessions in: 0; -EPROTO: not what
+// `agrees` wants to see; or another negative errno.
+static int ask_program(const char *path, bool (*agrees)(const char *data, size_t size, uint64_t id),
+                       uint64_t id)
 {
     const char *data = NULL;
     size_t size = 0;
     int rc = map_program(path, &data, &size);
     if (rc || !data)
         return rc;
-    const char *layout = find_layout(data, size);
-    if (layout)
-        memcpy(out, layout, ABI_LAYOUT_SIZE);
+    bool good = agrees(data, size, id);
     munmap((void *)data, size);
-    return layout ? 0 : -EBADMSG;
+    return good ? 0 : -EPROTO;
 }
 
-int installed_tables(pid_t running, char *why, size_t why_size)
+static bool same_tables(const char *data, size_t size, uint64_t id)
 {
-    char path[PATH_MAX + 64], self[64], ours[ABI_LAYOUT_SIZE], theirs[ABI_LAYOUT_SIZE];
-    snprintf(self, sizeof(self), "/proc/%d/exe", (int)running); // also of a file that is replaced
-    if (layout_of(self, ours) != 0)
-        return 0; // it is gone, and so is the reason to ask
-    int rc = installed_path("dataplane", path, sizeof(path));
+    const char *layout = find_layout(data, size);
+    return layout && channel_layout_id(layout) == id;
+}
+
+static bool same_journal(const char *data, size_t size, uint64_t id)
+{
+    return memmem(data, size, journal_mark, journal_mark_size) != NULL;
+}
+
+static int check_form(const char *process,
+                      bool (*agrees)(const char *data, size_t size, uint64_t id), uint64_t id,
+                      char *why, size_t why_size)
+{
+    char path[PATH_MAX + 64];
+    int rc = installed_path(process, path, sizeof(path));
     if (rc == 0)
-        rc = layout_of(path, theirs);
-    if (rc == 0 && memcmp(ours, theirs, sizeof(ours)) == 0)
+        rc = ask_program(path, agrees, id);
+    if (rc == 0)
         return 0;
     snprintf(why, why_size,
-             "nothing stopped: %s keeps its sessions in another form than the dataplane that runs, "
-             "and could not go on with them; to change it, stop both, which ends all sessions",
-             path);
+             "nothing stopped: %s keeps its sessions in another form than the %s that runs, and "
+             "could not go on with them; to change it, stop both, which ends all sessions",
+             path, process);
     return -EPROTO;
+}
+
+int installed_tables(uint64_t running, char *why, size_t why_size)
+{
+    return check_form("dataplane", same_tables, running, why, why_size);
+}
+
+int installed_journal(char *why, size_t why_size)
+{
+    return check_form("controlplane", same_journal, 0, why, why_size);
 }
 
 int installed_path(const char *process, char *path, size_t size)

@@ -4,7 +4,7 @@
 #define HITLESS_INSTALLED_H
 
 #include <stddef.h>
-#include <sys/types.h>
+#include <stdint.h>
 
 // The channel version that the program file at `path` speaks, read from its mark (ABI_MARK) without
 // running it. Or -ENOENT, -EBADMSG (it has no mark) or another negative errno.
@@ -19,8 +19,12 @@ int installed_path(const char *process, char *path, size_t size);
 // with one line in `why`.
 int installed_check(const char *process, char *why, size_t why_size);
 
-// Whether the installed dataplane can take up the tables of the one that runs as `running`, as far
-// as the programs tell (ABI_LAYOUT_BEGIN). 0, or -EPROTO with one line in `why`.
-int installed_tables(pid_t running, char *why, size_t why_size);
+// Whether the installed dataplane can take up the tables of the one that runs, which are `running`
+// (channel_peer_tables), as far as the programs tell. 0, or -EPROTO with one line in `why`.
+int installed_tables(uint64_t running, char *why, size_t why_size);
+
+// Whether the installed control plane can take up this one's journal. 0, or -EPROTO with one line
+// in `why`.
+int installed_journal(char *why, size_t why_size);
 
 #endif

@@ -25,6 +25,15 @@ struct journal_head {
     uint64_t size;
 };
 
+static const struct {
+    char begin[24];
+    uint32_t parts[5];
+} mark = {"hitless-journal-layout:",
+          {JOURNAL_MAGIC, JOURNAL_VERSION, sizeof(struct journal_head),
+           sizeof(struct session_record), sizeof(struct stream_record)}};
+const void *const journal_mark = &mark;
+const size_t journal_mark_size = sizeof(mark);
+
 struct journal_file {
     struct journal_head head;
     _Alignas(ABI_CACHE_LINE) _Atomic uint32_t announced; // 1 + the number of a record; 0: nothing

@@ -63,6 +63,11 @@ struct stream_record {
     struct sdp_tracks tracks;
 };
 
+// Stands in the program, so that its file can be asked for the journal that it writes: the same
+// bytes in another build, and that one goes on with ours.
+extern const void *const journal_mark;
+extern const size_t journal_mark_size;
+
 struct journal;
 
 // Opens DIR/sessions for so many slots, or makes it; DIR is root-only. A file of another version or

@@ -92,6 +92,8 @@ static int open_channel(struct channel *channel, const char *dir, char *why, siz
     int rc = -ENOENT;
     for (unsigned waited = 0; waited < CHANNEL_WAIT_MS && !stopping; waited += 10) {
         rc = channel_open(channel, dir, why, why_size);
+        if (rc == 0)
+            channel_set_tables(channel, tables_layout_id());
         // Busy: our predecessor was killed and is not quite gone.
         if (rc != -ENOENT && rc != -EBUSY)
             return rc;

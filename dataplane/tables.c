@@ -4,17 +4,6 @@
 
 #define ADDRESS_HELD_NS UINT64_C(10000000000) // after its session was last heard
 
-// What of table_file's layout does not depend on the configuration, for who wants to know before
-// this program is started (controlplane/installed.c).
-__attribute__((used)) static const struct {
-    char begin[sizeof(ABI_LAYOUT_BEGIN) - 1];
-    char version[ABI_LAYOUT_SIZE - 4 * sizeof(uint32_t)];
-    uint32_t sizes[4];
-} __attribute__((packed)) layout = {ABI_LAYOUT_BEGIN,
-                                    HITLESS_VERSION,
-                                    {sizeof(struct session), sizeof(struct sender),
-                                     sizeof(struct stream), sizeof(struct protect_tx)}};
-
 uint64_t tables_random(void)
 {
     uint64_t value = 0;

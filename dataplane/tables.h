@@ -244,6 +244,8 @@ struct tables {
 // `store` outlives the tables. 0 or a negative errno.
 int tables_init(struct tables *tables, const struct abi_config *config, const char *dir,
                 uint32_t worker, struct protect *protect, struct cache_store *store);
+// What the tables of this build look like, as channel_layout_id says it.
+uint64_t tables_layout_id(void);
 // Puts a copy of DIR/table.WORKER in its place: who has the old one mapped writes into the void
 // from then on. Nobody writes meanwhile. 0 or a negative errno.
 int tables_renew(const char *dir, uint32_t worker);

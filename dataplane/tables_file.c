@@ -1,4 +1,5 @@
 // The memory of a worker's tables: the file that outlives the process, and its adoption.
+#include "abi/channel.h"
 #include "tables.h"
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,23 +19,35 @@ struct table_file {
 #define PAGE 4096u
 #define LAYOUT 2 // one more whenever a field changes what it means, so that no size tells
 
+// What of the file's layout does not depend on the configuration, for who wants to know before this
+// program is started (controlplane/installed.c).
+__attribute__((used)) static const struct {
+    char begin[sizeof(ABI_LAYOUT_BEGIN) - 1];
+    char version[ABI_LAYOUT_SIZE - 5 * sizeof(uint32_t)];
+    uint32_t parts[5];
+} __attribute__((packed)) mark = {ABI_LAYOUT_BEGIN,
+                                  HITLESS_VERSION,
+                                  {LAYOUT, sizeof(struct session), sizeof(struct sender),
+                                   sizeof(struct stream), sizeof(struct protect_tx)}};
+_Static_assert(sizeof(mark) == sizeof(mark.begin) + ABI_LAYOUT_SIZE, "as the reader expects");
+
 static uint64_t round_page(uint64_t size)
 {
     return (size + PAGE - 1) / PAGE * PAGE;
 }
 
+uint64_t tables_layout_id(void)
+{
+    return channel_layout_id((const char *)&mark + sizeof(mark.begin));
+}
+
 // Differs whenever the structures or their numbers do.
 static uint64_t layout_of(const struct abi_config *config)
 {
-    const uint64_t parts[] = {sizeof(struct session),    sizeof(struct sender),
-                              sizeof(struct stream),     config->max_sessions,
-                              config->max_streams,       config->crypto,
-                              sizeof(struct protect_tx), LAYOUT};
-    uint64_t hash = 0xcbf29ce484222325ull;
+    const uint64_t parts[] = {config->max_sessions, config->max_streams, config->crypto};
+    uint64_t hash = tables_layout_id();
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
         hash = (hash ^ parts[i]) * 0x100000001b3ull;
-    for (const char *p = HITLESS_VERSION; *p; p++)
-        hash = (hash ^ (uint8_t)*p) * 0x100000001b3ull;
     return hash;
 }
 

@@ -17,7 +17,8 @@
 #define ABI_STRING_(x) #x
 #define ABI_STRING(x) ABI_STRING_(x)
 #define ABI_MARK ABI_MARK_BEGIN ABI_STRING(ABI_VERSION_NUMBER)
-// In the dataplane, followed by ABI_LAYOUT_SIZE bytes that differ when its tables do (tables.c).
+// In the dataplane, followed by ABI_LAYOUT_SIZE bytes that differ when its tables do
+// (tables_file.c).
 #define ABI_LAYOUT_BEGIN "hitless-table-layout:"
 #define ABI_LAYOUT_SIZE 48
 
@@ -96,6 +97,7 @@ struct abi_side {
     uint32_t ready;           // 1: does its work
     uint32_t mode;            // enum abi_mode, controlplane side only
     uint64_t stages_until_ns; // count cycles per stage until then, controlplane side only
+    uint64_t tables;          // channel_layout_id of its tables, dataplane side only
 };
 
 enum abi_mode { ABI_MODE_NORMAL = 0, ABI_MODE_CLOSED, ABI_MODE_DRAIN };

@@ -229,6 +229,25 @@ uint64_t channel_peer_epoch(const struct channel *channel)
     return CHANNEL_LOAD(peers(channel)->side.epoch);
 }
 
+// FNV-1a.
+uint64_t channel_layout_id(const char *layout)
+{
+    uint64_t hash = 0xcbf29ce484222325ull;
+    for (size_t i = 0; i < ABI_LAYOUT_SIZE; i++)
+        hash = (hash ^ (uint8_t)layout[i]) * 0x100000001b3ull;
+    return hash;
+}
+
+void channel_set_tables(struct channel *channel, uint64_t layout_id)
+{
+    CHANNEL_STORE(mine(channel)->side.tables, layout_id);
+}
+
+uint64_t channel_peer_tables(const struct channel *channel)
+{
+    return CHANNEL_LOAD(peers(channel)->side.tables);
+}
+
 void channel_set_mode(struct channel *channel, enum abi_mode mode)
 {
     CHANNEL_STORE(channel->file->side[CHANNEL_CONTROLPLANE].side.mode, (uint32_t)mode);

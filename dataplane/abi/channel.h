@@ -97,6 +97,11 @@ enum channel_peer channel_peer(struct channel *channel, uint64_t now_ns, uint64_
                                bool *ready);
 // What was on its way to us may be lost, as if we had started anew: our epoch changes.
 void channel_renew(struct channel *channel);
+// What the dataplane keeps its sessions in, for who would put another one in its place:
+// ABI_LAYOUT_SIZE bytes as they follow ABI_LAYOUT_BEGIN in its program, as a number.
+uint64_t channel_layout_id(const char *layout);
+void channel_set_tables(struct channel *channel, uint64_t layout_id); // dataplane
+uint64_t channel_peer_tables(const struct channel *channel);          // controlplane
 // Process id of the other side, 0 when it is absent. For pidfd_open(2).
 uint32_t channel_peer_pid(const struct channel *channel);
 uint64_t channel_peer_epoch(const struct channel *channel);         // a load, for before each send

@@ -219,6 +219,20 @@ static bool await_line(const char *log, const char *wanted)
     return true;
 }
 
+// What the program's file says of the tables that it would make.
+static uint64_t tables_of_the_program(void)
+{
+    static char bytes[64 << 20];
+    FILE *file = fopen(DATAPLANE, "r");
+    assert_non_null(file);
+    size_t size = fread(bytes, 1, sizeof(bytes), file);
+    fclose(file);
+    assert_true(size < sizeof(bytes));
+    const char *mark = memmem(bytes, size, ABI_LAYOUT_BEGIN, strlen(ABI_LAYOUT_BEGIN));
+    assert_non_null(mark);
+    return channel_layout_id(mark + strlen(ABI_LAYOUT_BEGIN));
+}
+
 // A second one prepares itself while the first serves, and serves when the first is killed.
 static void test_a_spare_takes_its_place(void **state)
 {
@@ -230,6 +244,7 @@ static void test_a_spare_takes_its_place(void **state)
     snprintf(log, sizeof(log), "/dev/shm/hitless-dataplane-%d.log", (int)getpid());
     pid_t first = start(&config, "/dev/null");
     assert_true(wait_ready(first));
+    assert_int_equal(channel_peer_tables(&control), tables_of_the_program());
     pid_t spare = run(DATAPLANE, "--spare", dir, log);
     assert_true(await_line(log, "dataplane: spare, prepared"));
     channel_peer(&control, now_ns(), &before, &ready);

@@ -1,11 +1,11 @@
 // What a program file says of its channel version without being run. A copy of this very test plays
 // the running program, in a folder of its own with the others beside it.
 #include "../../controlplane/installed.h"
+#include "../../controlplane/journal.h"
 #include "../../dataplane/abi/channel.h"
 #include <errno.h>
 #include <limits.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,56 +94,56 @@ static void refuses_before_anything_stops(void **state)
     assert_non_null(strstr(line, "no channel version in it"));
 }
 
-// A program that runs, with a layout behind its end.
-static pid_t start_program(void)
+// What the copy answers to `question` about the program `name` beside it, which holds `bytes`.
+static void check_form(const char *question, const char *name, const void *bytes, size_t size,
+                       bool same)
 {
-    char path[128], command[512];
-    snprintf(command, sizeof(command), "cp /bin/sleep %s/running && printf %%s '%s' >> %s/running",
-             dir, ABI_LAYOUT_BEGIN LAYOUT, dir);
-    assert_int_equal(system(command), 0);
-    snprintf(path, sizeof(path), "%s/running", dir);
-    pid_t pid = fork();
-    if (pid == 0) {
-        execl(path, path, "100", (char *)NULL);
-        _exit(1);
-    }
-    char link[64], exe[128] = "";
-    snprintf(link, sizeof(link), "/proc/%d/exe", (int)pid);
-    while (strcmp(exe, path) != 0) {
-        ssize_t length = readlink(link, exe, sizeof(exe) - 1);
-        assert_true(length > 0);
-        exe[length] = 0;
-    }
-    return pid;
+    char line[512] = "", command[512];
+    write_file(name, bytes, size);
+    snprintf(command, sizeof(command), "%s/copy %s", dir, question);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    line[fread(line, 1, sizeof(line) - 1, pipe)] = 0;
+    assert_int_equal(WEXITSTATUS(pclose(pipe)), !same);
+    assert_int_equal(strstr(line, "in another form than the") == NULL, same);
 }
 
 static void compares_the_tables(void **state)
 {
-    char line[512], command[512];
+    char question[64];
     static const struct {
         const char *bytes;
         size_t size;
-        int rc;
+        bool same;
     } rows[] = {
-        {ABI_LAYOUT_BEGIN LAYOUT, sizeof(ABI_LAYOUT_BEGIN LAYOUT) - 1, 0},
-        {"before" ABI_LAYOUT_BEGIN LAYOUT "behind", sizeof(ABI_LAYOUT_BEGIN LAYOUT) + 11, 0},
-        {ABI_LAYOUT_BEGIN OTHER, sizeof(ABI_LAYOUT_BEGIN OTHER) - 1, 1},
-        {ABI_LAYOUT_BEGIN LAYOUT, sizeof(ABI_LAYOUT_BEGIN LAYOUT) - 2, 1},
-        {"none", 4, 1}};
-    pid_t running = start_program();
-    snprintf(command, sizeof(command), "%s/copy tables %d", dir, (int)running);
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        write_file("hitless-dataplane", rows[i].bytes, rows[i].size);
-        FILE *pipe = popen(command, "r");
-        assert_non_null(pipe);
-        line[fread(line, 1, sizeof(line) - 1, pipe)] = 0;
-        assert_int_equal(WEXITSTATUS(pclose(pipe)), rows[i].rc);
-        assert_int_equal(strstr(line, "another form than the dataplane that runs") != NULL,
-                         rows[i].rc);
+        {ABI_LAYOUT_BEGIN LAYOUT, sizeof(ABI_LAYOUT_BEGIN LAYOUT) - 1, true},
+        {"before" ABI_LAYOUT_BEGIN LAYOUT "behind", sizeof(ABI_LAYOUT_BEGIN LAYOUT) + 11, true},
+        {ABI_LAYOUT_BEGIN OTHER, sizeof(ABI_LAYOUT_BEGIN OTHER) - 1, false},
+        {ABI_LAYOUT_BEGIN LAYOUT, sizeof(ABI_LAYOUT_BEGIN LAYOUT) - 2, false},
+        {"none", 4, false}};
+    snprintf(question, sizeof(question), "tables %llu",
+             (unsigned long long)channel_layout_id(LAYOUT));
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        check_form(question, "hitless-dataplane", rows[i].bytes, rows[i].size, rows[i].same);
+    // One that does not say what it has may have anything.
+    check_form("tables 0", "hitless-dataplane", rows[0].bytes, rows[0].size, false);
+}
+
+static void compares_the_journal(void **state)
+{
+    uint8_t bytes[256] = "before ";
+    size_t end = 7 + journal_mark_size;
+    assert_true(end < sizeof(bytes));
+    memcpy(bytes + 7, journal_mark, journal_mark_size);
+    check_form("journal 0", "hitless-controlplane", bytes, end, true);
+    check_form("journal 0", "hitless-controlplane", bytes, sizeof(bytes), true);
+    check_form("journal 0", "hitless-controlplane", bytes, end - 1, false);
+    for (size_t i = 1; i <= 5; i++) { // version, and what sizes there are
+        bytes[end - 4 * i] ^= 1;
+        check_form("journal 0", "hitless-controlplane", bytes, end, false);
+        bytes[end - 4 * i] ^= 1;
     }
-    assert_int_equal(kill(running, SIGKILL), 0);
-    assert_int_equal(waitpid(running, NULL, 0), running);
-    assert_int_equal(installed_tables(0, line, sizeof(line)), 0); // nobody runs
+    check_form("journal 0", "hitless-controlplane", "none", 4, false);
 }
 
 static int setup(void **state)
@@ -168,7 +168,9 @@ int main(int argc, char *argv[])
     }
     if (argc == 3) {
         char why[PATH_MAX + 256] = "";
-        int rc = installed_tables(atoi(argv[2]), why, sizeof(why));
+        int rc = strcmp(argv[1], "journal") == 0
+                     ? installed_journal(why, sizeof(why))
+                     : installed_tables(strtoull(argv[2], NULL, 10), why, sizeof(why));
         puts(why);
         return rc != 0;
     }
@@ -176,6 +178,7 @@ int main(int argc, char *argv[])
         cmocka_unit_test(reads_the_mark),
         cmocka_unit_test(refuses_before_anything_stops),
         cmocka_unit_test(compares_the_tables),
+        cmocka_unit_test(compares_the_journal),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
