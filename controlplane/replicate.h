@@ -66,9 +66,10 @@ void replicate_dataplane(struct replicate *r);
 unsigned replicate_candidates(const struct replicate *r, uint32_t worker, struct abi_addr out[2]);
 
 // As session_await. The wait is over when the partner has the session, after REPLICATE_SYNC_MS, or
-// when either is gone.
-bool replicate_wait(struct replicate *r, struct session *session, session_await_fn done,
-                    void *opaque);
+// when either is gone. -ENOTCONN: the partner is away, or the session not protected; -EAGAIN: too
+// many wait; both only with protection.strict.
+int replicate_wait(struct replicate *r, struct session *session, session_await_fn done,
+                   void *opaque);
 
 // Has the partner, which serves the session, do what session_patch would. `done` is called once,
 // later: 0; or a refusal in `reply`: -EMSGSIZE, -ENOTCONN or -EAGAIN.

@@ -317,11 +317,17 @@ int replicate_acknowledged(struct replicate *r, const struct wire_ack *m, char *
     return 0;
 }
 
-bool replicate_wait(struct replicate *r, struct session *s, session_await_fn done, void *opaque)
+int replicate_wait(struct replicate *r, struct session *s, session_await_fn done, void *opaque)
 {
-    if (r == NULL || r->config->protection.protect != PROTECT_SYNC || s->open.group == 0 ||
-        !replink_up(r->link) || r->wait_count == REPLICATE_WAITS)
-        return false;
+    if (r == NULL || r->config->protection.protect != PROTECT_SYNC)
+        return 0;
+    int rc = s->open.group == 0 || !replink_up(r->link) ? -ENOTCONN
+             : r->wait_count == REPLICATE_WAITS         ? -EAGAIN
+                                                        : 0;
+    if (rc != 0) {
+        r->counts.unconfirmed += s->open.group != 0;
+        return r->config->protection.strict ? rc : 0;
+    }
     struct wait *wait = r->waits;
     while (wait->session != NULL)
         wait++;
@@ -330,5 +336,5 @@ bool replicate_wait(struct replicate *r, struct session *s, session_await_fn don
                           .done = done,
                           .opaque = opaque};
     r->wait_count++;
-    return true;
+    return 1;
 }

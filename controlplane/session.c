@@ -182,7 +182,7 @@ void session_create(struct sessions *set, enum session_role role, const char *na
              name, s->worker);
 }
 
-bool session_await(struct session *s, session_await_fn done, void *opaque)
+int session_await(struct session *s, session_await_fn done, void *opaque)
 {
     return replicate_wait(s->set->replicate, s, done, opaque);
 }

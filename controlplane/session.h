@@ -46,10 +46,11 @@ void session_create(struct sessions *sessions, enum session_role role, const cha
                     struct session_reply *reply);
 
 // Lets a new session's 201 wait until the partner node has the session, if that is how it is
-// configured: true, and `done` is called once, later; false: there is nothing to wait for. `go_on`
-// false: it must not be used, since it could not be protected.
+// configured: 1, and `done` is called once, later, with `go_on` false if the session must not be
+// used, since it could not be protected (protection.strict); 0: there is nothing to wait for; or a
+// negative errno: it must not be used, which is known at once.
 typedef void (*session_await_fn)(void *opaque, bool go_on);
-bool session_await(struct session *session, session_await_fn done, void *opaque);
+int session_await(struct session *session, session_await_fn done, void *opaque);
 
 // By the last part of its URL; NULL if there is none. Constant time in the token.
 struct session *session_find(struct sessions *sessions, const char *token);

@@ -70,19 +70,25 @@ struct waiter {
     char token[SESSION_TOKEN_LEN + 1];
 };
 
-static void on_awaited(void *opaque, bool go_on)
+static void answer(struct whip *whip, struct http_request *request, struct session_reply *reply,
+                   const char *token, bool go_on)
 {
-    struct waiter *w = opaque;
-    struct session *session = session_find(w->whip->sessions, w->token);
+    struct session *session = session_find(whip->sessions, token);
     if (!go_on || !session) {
-        free(w->reply.body);
-        w->reply = (struct session_reply){.status = 503, .retry_after_s = 2};
-        snprintf(w->reply.reason, sizeof(w->reply.reason), "%s",
+        free(reply->body);
+        *reply = (struct session_reply){.status = 503, .retry_after_s = 2};
+        snprintf(reply->reason, sizeof(reply->reason), "%s",
                  session ? "the session could not be protected" : "the session has ended already");
     }
     if (!go_on && session)
         session_close(session, END_REFUSED);
-    reply_to(w->request, &w->reply, SDP);
+    reply_to(request, reply, SDP);
+}
+
+static void on_awaited(void *opaque, bool go_on)
+{
+    struct waiter *w = opaque;
+    answer(w->whip, w->request, &w->reply, w->token, go_on);
     free(w);
 }
 
@@ -91,16 +97,18 @@ static void reply_when_safe(struct whip *whip, struct http_request *request,
                             struct session_reply *reply)
 {
     struct waiter *w = calloc(1, sizeof(*w));
+    int rc = -ENOMEM;
     if (w) {
         *w = (struct waiter){.whip = whip, .request = request, .reply = *reply};
         snprintf(w->token, sizeof(w->token), "%s", session_token(reply->session));
+        rc = session_await(reply->session, on_awaited, w);
     }
-    if (w && session_await(reply->session, on_awaited, w)) {
+    if (rc > 0) {
         http_wait(request);
         return;
     }
     free(w);
-    reply_to(request, reply, SDP);
+    answer(whip, request, reply, session_token(reply->session), rc == 0);
 }
 
 static void create(struct whip *whip, struct http_request *request, enum session_role role)

@@ -404,8 +404,8 @@ static bool a_is_confirmed(void *token)
 
 static void refuse(struct node *n, uint64_t id, enum msg_dead_reason reason)
 {
-    struct msg_session_dead m = {
-        .head = {.type = MSG_SESSION_DEAD, .length = sizeof(m), .id = id}, .reason = reason};
+    struct msg_session_dead m = {.head = {.type = MSG_SESSION_DEAD, .length = sizeof(m), .id = id},
+                                 .reason = reason};
     assert_int_equal(msg_check(&m.head), 0);
     assert_int_equal(channel_send(&n->dp, 1, &m), 0);
 }
@@ -1056,7 +1056,7 @@ static void test_an_answer_waits(void **state)
 {
     struct outcome o = {0};
     struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
-    assert_true(session_await(p, on_awaited, &o));
+    assert_int_equal(session_await(p, on_awaited, &o), 1);
     await(called, &o);
     assert_int_equal(o.calls, 1);
     assert_true(o.go_on);
@@ -1066,15 +1066,37 @@ static void test_an_answer_waits(void **state)
     o = (struct outcome){0};
     a.config->protection.strict = true;
     p = post(&a, ROLE_PUBLISH, "other", NULL, 0);
-    assert_true(session_await(p, on_awaited, &o));
+    assert_int_equal(session_await(p, on_awaited, &o), 1);
     replink_drop(a.r->link, "the test cuts the path");
     assert_int_equal(o.calls, 1);
     assert_false(o.go_on);
     assert_int_equal(a.r->counts.unconfirmed, 1);
     assert_non_null(replicate_refusal(a.r));
+    assert_int_equal(session_await(p, on_awaited, &o), -ENOTCONN);
     o = (struct outcome){0};
     a.config->protection.strict = false;
-    assert_false(session_await(p, on_awaited, &o)); // nothing to wait for
+    assert_int_equal(session_await(p, on_awaited, &o), 0); // nothing to wait for
+    assert_int_equal(o.calls, 0);
+}
+
+// With `strict` one that finds no place to wait is refused, not answered as if it were protected.
+static void test_too_many_answers_wait(void **state)
+{
+    static struct outcome all[REPLICATE_WAITS];
+    struct outcome o = {0};
+    memset(all, 0, sizeof(all));
+    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    for (unsigned i = 0; i < REPLICATE_WAITS; i++)
+        assert_int_equal(session_await(p, on_awaited, &all[i]), 1);
+    assert_int_equal(session_await(p, on_awaited, &o), 0);
+    a.config->protection.strict = true;
+    assert_int_equal(session_await(p, on_awaited, &o), -EAGAIN);
+    await(called, &all[REPLICATE_WAITS - 1]);
+    for (unsigned i = 0; i < REPLICATE_WAITS; i++)
+        assert_true(all[i].calls == 1 && all[i].go_on);
+    assert_int_equal(o.calls, 0);
+    assert_int_equal(session_await(p, on_awaited, &o), 1);
+    await(called, &o);
 }
 
 // Sessions that a node stands by for take room like its own.
@@ -1122,6 +1144,7 @@ int main(void)
         TEST(test_another_version_comes_to_a_living_pair),
         TEST(test_a_partner_that_floods),
         TEST(test_an_answer_waits),
+        TEST(test_too_many_answers_wait),
         TEST(test_a_full_partner),
     };
     log_level(LEVEL_ERROR);

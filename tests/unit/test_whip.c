@@ -2,6 +2,7 @@
 // of session.c that says what the rows want.
 #include "../../controlplane/whip.h"
 #include "http_client.h"
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 
@@ -26,7 +27,8 @@ static struct {
     bool at_once; // it refuses before it has asked
     char offer[1024], fragment[1024], if_match[64], client[64];
     int created, closed;
-    bool wait, go_on; // the 201 waits, and then …
+    bool wait, go_on;    // the 201 waits, and then …
+    int refused_at_once; // or may not be given: a negative errno
     session_await_fn awaited;
     void *waiter;
     uv_timer_t timer;
@@ -46,14 +48,14 @@ static void on_other_node(uv_timer_t *timer)
     uv_close((uv_handle_t *)timer, NULL);
 }
 
-bool session_await(struct session *session, session_await_fn done, void *opaque)
+int session_await(struct session *session, session_await_fn done, void *opaque)
 {
     if (!fake.wait)
-        return false;
+        return fake.refused_at_once;
     fake.awaited = done;
     fake.waiter = opaque;
     uv_timer_start(&fake.timer, on_partner, 30, 0);
-    return true;
+    return 1;
 }
 
 void session_create(struct sessions *sessions, enum session_role role, const char *stream,
@@ -123,7 +125,7 @@ bool session_forward(struct session *session, const char *fragment, size_t size,
 
 void session_close(struct session *session, enum session_end why)
 {
-    assert_int_equal(why, fake.wait ? END_REFUSED : END_DELETED);
+    assert_int_equal(why, fake.wait || fake.refused_at_once ? END_REFUSED : END_DELETED);
     session->open = false;
     fake.closed++;
 }
@@ -211,6 +213,13 @@ static void test_an_answer_may_wait_for_the_partner(void **state)
         }
         stop();
     }
+    start("");
+    fake.refused_at_once = -EAGAIN;
+    struct exchange *e = ask("POST", "/whip/demo", SDP, OFFER);
+    assert_int_equal(e->status, 503);
+    assert_non_null(exchange_header(e, "Retry-After"));
+    assert_int_equal(fake.closed, 1);
+    stop();
 }
 
 static void test_a_session_from_post_to_delete(void **state)
