@@ -145,7 +145,7 @@ undo_all() {
   for name in controlplane controlplane-a controlplane-b; do
     end "$name" QUIT 5
   done
-  for name in dataplane spare dataplane-a dataplane-b http-a http-b; do
+  for name in dataplane spare spare-a spare-b dataplane-a dataplane-b http-a http-b; do
     end "$name" TERM 5
   done
   [ -r "$state/undo.xdp" ] && detach_xdp "$(cat "$state/undo.xdp")"

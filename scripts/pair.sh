@@ -114,11 +114,26 @@ pair_launch() {
   local node=${1##*-} in_node=(ip netns exec "hitless-${1##*-}")
   case $1 in
   controlplane-*) launch "$1" "$2" "${in_node[@]}" "$controlplane" --config "$runtime/$node.yaml" ;;
-  dataplane-*) launch "$1" "$2" "${in_node[@]}" "$dataplane" "$runtime/$node" ;;
+  dataplane-* | spare-*)
+    launch "$1" "$2" "${in_node[@]}" "$dataplane" ${spare:+--spare} "$runtime/$node"
+    ;;
   watchdog-*) launch "$1" "$2" "$watchdog" "$runtime/$node" "$hang_ms" ;;
   http-a) launch "$1" "$2" socat TCP-LISTEN:8080,fork,reuseaddr TCP:10.77.0.12:8080 ;;
   http-b) launch "$1" "$2" socat TCP-LISTEN:8081,fork,reuseaddr TCP:10.77.0.13:8080 ;;
   esac
+}
+
+# Returns when both are prepared to take their node's dataplane's place.
+pair_spares() {
+  local i
+  launch_one spare-a 0
+  launch_one spare-b 0
+  for ((i = 0; i < 100; i++)); do
+    [ "$(grep -ls 'spare, prepared' "$state"/spare-{a,b}.log | wc -l)" = 2 ] && return
+    must_live
+    sleep 0.1
+  done
+  say "the spare dataplanes are not prepared yet; see $state/spare-*.log"
 }
 
 pair_connected() {
