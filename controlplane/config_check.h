@@ -25,6 +25,7 @@ struct config_source {
     uint32_t problems;
 };
 
+// config_walk.c
 // Reports one problem of `key`, at its line if the file holds it.
 void config_problem(struct config_source *source, const char *key, const char *format, ...)
     LOG_PRINTF(3, 4);
@@ -34,9 +35,11 @@ void config_problem(struct config_source *source, const char *key, const char *f
 void config_check_text(struct config_source *source, const char *text, size_t size,
                        const cyaml_schema_field_t *fields, bool *empty);
 
+// config_check.c
 // Checks between keys, after the values are loaded and parsed.
 void config_check_whole(struct config_source *source, const struct config *config);
 
+// config_value.c
 // Strict decimal: libcyaml itself would also take octal and hexadecimal.
 bool config_parse_integer(const char *text, int64_t *value);
 // Whether text is like the pattern, where 'x' stands for one hexadecimal digit.

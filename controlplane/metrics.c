@@ -53,9 +53,9 @@ static const struct gauge {
     {"worker_tx_mbufs_free", "free buffers for leaving packets",
      offsetof(struct stats_worker, tx_free)},
     {"worker_tx_mbufs", "buffers for leaving packets", offsetof(struct stats_worker, tx_size)},
-    {"worker_cache_mbufs_free", "free blocks of the packet rings' memory, 16 KiB each",
+    {"worker_cache_blocks_free", "free blocks of the packet rings' memory, 16 KiB each",
      offsetof(struct stats_worker, cache_free)},
-    {"worker_cache_mbufs", "blocks of the packet rings' memory, 16 KiB each",
+    {"worker_cache_blocks", "blocks of the packet rings' memory, 16 KiB each",
      offsetof(struct stats_worker, cache_size)},
 };
 

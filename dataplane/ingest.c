@@ -1,105 +1,10 @@
 #include "ingest.h"
 #include "failover.h"
+#include "ingest_source.h"
 #include <rte_random.h>
 
 // Where a track's index space starts: high enough that older packets never leave it.
 #define FIRST_INDEX UINT64_C(0x100000)
-
-struct place {
-    struct track *track;
-    struct layer *layer;
-    uint8_t number; // of the layer
-    bool rtx;
-};
-
-static bool find_ssrc(struct stream *stream, uint32_t ssrc, struct place *place)
-{
-    for (int t = 0; t < stream->tracks; t++) {
-        struct track *track = &stream->track[t];
-        for (uint8_t l = 0; l < track->config.layers; l++) {
-            struct layer *layer = &track->layers[l];
-            *place = (struct place){track, layer, l, layer->rtx.ssrc == ssrc};
-            if (ssrc && (layer->media.ssrc == ssrc || place->rtx))
-                return true;
-        }
-    }
-    return false;
-}
-
-static bool ext_text(const struct rtp_view *view, uint8_t id, char *text, size_t size)
-{
-    struct rtp_ext ext;
-    if (!id || !rtp_ext_find(view, id, &ext) || ext.length == 0 || ext.length >= size)
-        return false;
-    memcpy(text, ext.data, ext.length);
-    text[ext.length] = 0;
-    return true;
-}
-
-// Places an SSRC that the SDP did not name: by MID or payload type, then by RID (RFC 8852).
-static bool learn_ssrc(struct stream *stream, const struct rtp_view *view, struct place *place)
-{
-    for (int t = 0; t < stream->tracks; t++) {
-        struct track *track = &stream->track[t];
-        const struct msg_track *config = &track->config;
-        char mid[MSG_MID_LEN], rid[MSG_MID_LEN];
-        if (ext_text(view, config->hdrext[HDREXT_MID], mid, sizeof(mid)) &&
-            strncmp(mid, config->mid, sizeof(mid)) != 0)
-            continue;
-        bool rtx = config->rtx_pt != MSG_NO_PT && view->pt == config->rtx_pt;
-        if (!rtx && view->pt != config->pt)
-            continue;
-        uint8_t number = 0;
-        uint8_t id = config->hdrext[rtx ? HDREXT_REPAIRED_RID : HDREXT_RID];
-        if (config->layers > 1) {
-            if (!ext_text(view, id, rid, sizeof(rid)))
-                return false;
-            while (number < config->layers && strncmp(rid, config->layer[number].rid, sizeof(rid)))
-                number++;
-            if (number == config->layers)
-                return false;
-        }
-        *place = (struct place){track, &track->layers[number], number, rtx};
-        return true;
-    }
-    return false;
-}
-
-static struct protect_source *find_retired(struct stream *stream, uint32_t ssrc)
-{
-    for (int i = 0; i < STREAM_RETIRED; i++)
-        if (stream->retired_source[i].ssrc == ssrc &&
-            !replay_empty(&stream->retired_source[i].replay))
-            return &stream->retired_source[i];
-    return NULL;
-}
-
-static void retire(struct stream *stream, const struct protect_source *source)
-{
-    if (!replay_empty(&source->replay))
-        stream->retired_source[stream->retired++ % STREAM_RETIRED] = *source;
-}
-
-// Takes an authenticated new SSRC in the place of the layer's old one.
-static void adopt_source(struct stream *stream, const struct place *place,
-                         struct protect_source *source)
-{
-    struct layer *layer = place->layer;
-    struct protect_source taken = *source;
-    *source = (struct protect_source){0}; // if it had been retired, it is no more
-    retire(stream, place->rtx ? &layer->rtx : &layer->media);
-    if (place->rtx) {
-        layer->rtx = taken;
-        return;
-    }
-    if (layer->media.ssrc && layer->media.ssrc != taken.ssrc) {
-        layer->stats = (struct rtp_rx_stats){0};
-        place->track->gaps[place->number] = (struct gaps){0};
-        layer->mapped = false;
-        layer->sr_ntp = 0;
-    }
-    layer->media = taken;
-}
 
 // At random, because whoever served the track before may not be there to ask.
 static uint64_t first_index(void)
@@ -228,10 +133,10 @@ static struct rte_mbuf *open_packet(struct worker *worker, struct stream *stream
         return NULL;
     }
     struct protect_source fresh = {.ssrc = view->ssrc};
-    bool known = find_ssrc(stream, view->ssrc, place);
+    bool known = ingest_find_ssrc(stream, view->ssrc, place);
     struct protect_source *source = known && place->rtx ? &place->layer->rtx
                                     : known             ? &place->layer->media
-                                                        : find_retired(stream, view->ssrc);
+                                                        : ingest_find_retired(stream, view->ssrc);
     if (!source)
         source = &fresh;
     uint64_t top = replay_top(&source->replay);
@@ -253,13 +158,15 @@ static struct rte_mbuf *open_packet(struct worker *worker, struct stream *stream
     }
     if (rc == 0) {
         why = DROP_rtp_unknown_ssrc;
-        rc = (known ? is_negotiated(place, view) : learn_ssrc(stream, view, place)) ? 0 : -ENOENT;
+        rc = (known ? is_negotiated(place, view) : ingest_learn_ssrc(stream, view, place))
+                 ? 0
+                 : -ENOENT;
         if (rc == 0 && !known && *index < top) { // a straggler of an SSRC that was given up
             why = DROP_cache_old;
             rc = -ESTALE;
         }
         if (rc == 0 && !known)
-            adopt_source(stream, place, source);
+            ingest_adopt_source(stream, place, source);
     }
     if (rc == 0)
         return m;
@@ -419,7 +326,7 @@ void ingest_sender_report(struct worker *worker, struct stream *stream,
                           const struct rtcp_sender *sender)
 {
     struct place place = {0};
-    if (!find_ssrc(stream, sender->ssrc, &place) || place.rtx)
+    if (!ingest_find_ssrc(stream, sender->ssrc, &place) || place.rtx)
         return;
     struct layer *layer = place.layer;
     layer->sr_ntp = sender->ntp;
@@ -435,7 +342,7 @@ void ingest_sender_report(struct worker *worker, struct stream *stream,
 void ingest_bye(struct worker *worker, struct stream *stream, uint32_t ssrc)
 {
     struct place place = {0};
-    if (!find_ssrc(stream, ssrc, &place) || place.rtx)
+    if (!ingest_find_ssrc(stream, ssrc, &place) || place.rtx)
         return;
     // A later packet of the same SSRC brings it back by itself.
     place.layer->heard_ns = 0;

@@ -1,42 +1,22 @@
+// The main core's side: who runs what, who has stalled, and where its workers go on.
 #include "roster.h"
-#include <dirent.h>
+#include "roster_thread.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
-#define PARK_SIGNAL SIGUSR1
-#define PARK_WAIT_US 2000 // for a thread to say that it is parked; one that cannot run need not
-#define IDLE_TURNS 200    // turns without work before a thread that shares its core sleeps
-#define IDLE_SLEEP_US 50
-#define TURN_NS 50000000    // after which its place on a shared core is thought over
-#define EMPTY_SLEEP_US 1000 // of a thread without a worker
+#define PARK_WAIT_US 2000   // for a thread to say that it is parked; one that cannot run need not
+#define STEP_US 50          // between two looks meanwhile
 #define LOOK_NS 10000000    // silence after which CPU time is noted
 #define LATE_NS 40000000    // the main core itself was away
 #define OUT_NS 1000000000   // for a thread to come out of its last turn, then it is parked for good
 #define HOLD_NS 10000000000 // good behaviour before a thread gets its worker back; doubles
 #define HOLD_MAX_NS 600000000000
 #define JOIN_MS 1000
-
-static _Thread_local struct seat *my_seat;
-
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
-static void sleep_us(unsigned us)
-{
-    struct timespec t = {.tv_nsec = (long)us * 1000};
-    nanosleep(&t, NULL);
-}
 
 enum roster_verdict roster_judge(const struct roster_look *look)
 {
@@ -47,118 +27,15 @@ enum roster_verdict roster_judge(const struct roster_look *look)
     return ROSTER_WAITS;
 }
 
-// ---- a thread
-
-// Safe wherever it interrupts: it only loads, stores and sleeps.
-static void on_park(int number)
-{
-    int error = errno;
-    struct seat *seat = my_seat;
-    uint32_t parking;
-    while (seat && (parking = atomic_load(&seat->park))) {
-        atomic_store(&seat->parked, parking);
-        sleep_us(1000);
-    }
-    errno = error;
-}
-
-static void take_orders(struct seat *seat, uint32_t *mine)
-{
-    uint32_t wanted = atomic_load_explicit(&seat->wanted, memory_order_acquire);
-    if (wanted == *mine)
-        return;
-    for (uint32_t w = 0; w < ABI_MAX_WORKERS; w++) {
-        uint32_t bit = 1u << w;
-        if (*mine & ~wanted & bit) {
-            if (atomic_load(&seat->worker[w]->revoked))
-                worker_free(seat->worker[w]);
-            seat->worker[w] = NULL;
-        } else if (wanted & ~*mine & bit) {
-            seat->worker[w] = atomic_load(&seat->roster->dp->worker[w]);
-        }
-    }
-    *mine = wanted;
-    atomic_store_explicit(&seat->running, wanted, memory_order_release);
-}
-
-// On a shared core a worker that waits behind others for 30 ms is dead to its partner and frozen to
-// its viewers, so it goes before all that is not real-time, as long as it leaves an eighth of the
-// core to them: from one that takes more the kernel would take the core away for 50 ms in every
-// second (sched(7)), which is worse than to queue. Without the privilege it always queues.
-struct turn {
-    bool first, refused;
-    uint64_t since_ns, slept_ns; // of this window
-};
-
-static void go(struct turn *turn, bool first)
-{
-    struct sched_param param = {.sched_priority = first ? sched_get_priority_min(SCHED_RR) : 0};
-    turn->first = first;
-    if (sched_setscheduler(0, (first ? SCHED_RR : SCHED_OTHER) | SCHED_RESET_ON_FORK, &param) == 0)
-        return;
-    turn->refused = true;
-    fprintf(stderr, "dataplane: no real-time priority (%s): a worker may wait for its core\n",
-            strerror(errno));
-}
-
-static void take_turns(struct turn *turn, uint64_t now_ns)
-{
-    uint64_t window = now_ns - turn->since_ns;
-    if (turn->refused || window < TURN_NS)
-        return;
-    if (turn->first && turn->slept_ns < window / 8)
-        go(turn, false);
-    else if (!turn->first && turn->slept_ns > window / 4)
-        go(turn, true);
-    turn->since_ns = now_ns;
-    turn->slept_ns = 0;
-}
-
-int roster_run(void *argument)
-{
-    struct seat *seat = argument;
-    struct dataplane *dp = seat->roster->dp;
-    bool adaptive = dp->config->idle == ABI_IDLE_ADAPTIVE;
-    uint32_t idle = 0, mine = 0;
-    struct turn turn = {.since_ns = clock_ns(CLOCK_MONOTONIC)};
-    prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);
-    if (adaptive)
-        go(&turn, true);
-    my_seat = seat;
-    seat->thread = pthread_self();
-    atomic_store(&seat->alive_ns, clock_ns(CLOCK_MONOTONIC));
-    atomic_store(&seat->tid, gettid());
-    while (!atomic_load_explicit(&dp->stop, memory_order_relaxed)) {
-        bool busy = false;
-        uint64_t now_ns = 0;
-        take_orders(seat, &mine);
-        for (uint32_t mask = mine; mask; mask &= mask - 1) {
-            struct worker *worker = seat->worker[__builtin_ctz(mask)];
-            busy |= worker_timed_turn(worker);
-            now_ns = worker->now_ns;
-        }
-        atomic_store_explicit(&seat->alive_ns, mine ? now_ns : clock_ns(CLOCK_MONOTONIC),
-                              memory_order_relaxed);
-        idle = busy ? 0 : idle + 1;
-        if (!mine) {
-            sleep_us(EMPTY_SLEEP_US);
-        } else if (adaptive && idle > IDLE_TURNS) {
-            sleep_us(IDLE_SLEEP_US);
-            turn.slept_ns += IDLE_SLEEP_US * 1000;
-        }
-        if (adaptive && mine)
-            take_turns(&turn, now_ns);
-    }
-    atomic_store_explicit(&seat->running, 0, memory_order_release);
-    return 0;
-}
-
 // ---- the main core's look at a thread
 
 static uint64_t cpu_time(const struct seat *seat)
 {
     clockid_t clock;
-    return pthread_getcpuclockid(seat->thread, &clock) == 0 ? clock_ns(clock) : 0;
+    struct timespec t;
+    if (pthread_getcpuclockid(seat->thread, &clock) || clock_gettime(clock, &t))
+        return 0;
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
 // The state's letter follows the name, which may hold anything but ends with the last ')'.
@@ -231,7 +108,7 @@ int roster_replace(struct dataplane *dp, struct worker *old, char *why, size_t w
 static void park(struct seat *seat)
 {
     atomic_store(&seat->park, ++seat->parkings);
-    pthread_kill(seat->thread, PARK_SIGNAL);
+    pthread_kill(seat->thread, ROSTER_PARK_SIGNAL);
 }
 
 static void unpark(struct seat *seat)
@@ -257,8 +134,8 @@ static bool settle(struct roster *roster, struct seat *seat)
 {
     park(seat);
     for (unsigned us = 0; us < PARK_WAIT_US && atomic_load(&seat->parked) != seat->parkings;
-         us += 100)
-        sleep_us(100);
+         us += STEP_US)
+        roster_sleep_us(STEP_US);
     for (uint32_t mask = atomic_load(&seat->wanted); mask; mask &= mask - 1) {
         const struct worker *worker = atomic_load(&roster->dp->worker[__builtin_ctz(mask)]);
         if (atomic_load_explicit(&worker->inside, memory_order_seq_cst)) {
@@ -308,7 +185,7 @@ static int move(struct roster *roster, struct seat *from, struct seat *to, uint6
                 "dataplane: worker %u goes on under thread %u with %u sessions, %u ms after "
                 "it was last heard of\n",
                 w, to->id, atomic_load(&dp->worker[w])->tables.session_count,
-                (unsigned)((clock_ns(CLOCK_MONOTONIC) - atomic_load(&from->alive_ns)) / 1000000));
+                (unsigned)((worker_clock() - atomic_load(&from->alive_ns)) / 1000000));
     }
     atomic_store_explicit(&from->wanted, 0, memory_order_release);
     atomic_fetch_or_explicit(&to->wanted, moved, memory_order_release);
@@ -396,8 +273,8 @@ static void take_back(struct roster *roster, struct seat *seat)
         atomic_fetch_and(&other->wanted, ~bit);
         for (unsigned us = 0;
              us < PARK_WAIT_US && atomic_load_explicit(&other->running, memory_order_acquire) & bit;
-             us += IDLE_SLEEP_US)
-            sleep_us(IDLE_SLEEP_US);
+             us += STEP_US)
+            roster_sleep_us(STEP_US);
         if (atomic_load(&other->running) & bit)
             return; // at the next turn
     }
@@ -433,8 +310,7 @@ int roster_turn(struct roster *roster, uint64_t now_ns, char *why, size_t why_si
 
 int roster_init(struct roster *roster, struct dataplane *dp, char *why, size_t why_size)
 {
-    struct sigaction action = {.sa_handler = on_park, .sa_flags = SA_RESTART};
-    sigaction(PARK_SIGNAL, &action, NULL);
+    roster_prepare_parking();
     memset(roster, 0, sizeof(*roster));
     roster->dp = dp;
     for (uint32_t w = 0; w < dp->workers; w++) {
@@ -472,7 +348,7 @@ bool roster_join(struct roster *roster)
         for (uint32_t i = 0; i < roster->dp->workers; i++)
             ended = ended && !roster->seat[i].lost && !atomic_load(&roster->seat[i].running);
         if (!ended)
-            sleep_us(1000);
+            roster_sleep_us(1000);
     }
     return ended;
 }

@@ -11,7 +11,7 @@ static int give_up(const char *what)
     return -1;
 }
 
-static void must(bool ok, const char *what)
+void world_must(bool ok, const char *what)
 {
     if (ok)
         return;
@@ -118,7 +118,7 @@ void world_restart(struct world *world)
     for (uint32_t w = 0; w < world->dp.workers; w++)
         worker_free(&world->workers[w]);
     for (uint32_t w = 0; w < world->dp.workers; w++) {
-        must(worker_init(&world->workers[w], &world->dp, w, why, sizeof(why)) == 0, why);
+        world_must(worker_init(&world->workers[w], &world->dp, w, why, sizeof(why)) == 0, why);
         world->workers[w].now_ns = world->now_ns;
     }
 }
@@ -127,11 +127,11 @@ struct worker *world_move(struct world *world, uint32_t w)
 {
     char why[256] = "";
     struct worker *ghost = aligned_alloc(ABI_CACHE_LINE, sizeof(*ghost));
-    must(ghost != NULL, "no memory");
+    world_must(ghost != NULL, "no memory");
     memcpy(ghost, &world->workers[w], sizeof(*ghost));
     atomic_store(&world->dp.worker[w], ghost);
     atomic_store(&ghost->revoked, true);
-    must(roster_replace(&world->dp, ghost, why, sizeof(why)) == 0, why);
+    world_must(roster_replace(&world->dp, ghost, why, sizeof(why)) == 0, why);
     struct worker *fresh = atomic_load(&world->dp.worker[w]);
     memcpy(&world->workers[w], fresh, sizeof(*fresh));
     atomic_store(&world->dp.worker[w], NULL);
@@ -154,15 +154,15 @@ static void collect(struct world *world)
         struct rte_ring *ring = wire(world, "tx", w);
         void *m;
         while (ring && rte_ring_dequeue(ring, &m) == 0) {
-            must(world->out_count < world->out_max, "too many frames");
+            world_must(world->out_count < world->out_max, "too many frames");
             struct world_frame *frame = &world->out[world->out_count++];
             frame->length = rte_pktmbuf_data_len((struct rte_mbuf *)m);
             memcpy(frame->bytes, rte_pktmbuf_mtod((struct rte_mbuf *)m, void *), frame->length);
-            must(parse_frame(frame->bytes, frame->length, 0, &frame->parsed) == PARSE_OK,
-                 "a frame came out broken");
+            world_must(parse_frame(frame->bytes, frame->length, 0, &frame->parsed) == PARSE_OK,
+                       "a frame came out broken");
             bool link = frame->parsed.class >= CLASS_ARP;
-            must(link || parse_udp_checksum_ok(frame->bytes, &frame->parsed),
-                 "a frame came out with a wrong checksum");
+            world_must(link || parse_udp_checksum_ok(frame->bytes, &frame->parsed),
+                       "a frame came out with a wrong checksum");
             rte_pktmbuf_free(m);
         }
     }
@@ -197,7 +197,7 @@ void world_inject(struct world *world, unsigned queue, const struct abi_addr *fr
     struct frame_template t;
     frame_template_init(&t, &path);
     uint8_t bytes[2048];
-    must(t.length + size <= sizeof(bytes), "a datagram too large to inject");
+    world_must(t.length + size <= sizeof(bytes), "a datagram too large to inject");
     memcpy(bytes + t.length, data, size);
     frame_write(&t, bytes, size, 0);
     if (world->inject) {
@@ -205,28 +205,28 @@ void world_inject(struct world *world, unsigned queue, const struct abi_addr *fr
         return;
     }
     struct rte_mbuf *m = rte_pktmbuf_alloc(eal_worker_pools(queue)->rx);
-    must(m != NULL, "no mbuf to inject");
+    world_must(m != NULL, "no mbuf to inject");
     memcpy(rte_pktmbuf_append(m, (uint16_t)(t.length + size)), bytes, t.length + size);
     // A null port receives nothing; another worker's mailbox leads to the same place.
     struct rte_ring *ring = wire(world, "rx", queue);
     int rc = ring ? rte_ring_enqueue(ring, m)
                   : rte_ring_enqueue(
                         world->dp.post[queue].frames_from[(queue + 1) % world->dp.workers], m);
-    must(rc == 0, "the wire is full");
+    world_must(rc == 0, "the wire is full");
 }
 
 void world_inject_frame(struct world *world, unsigned queue, const uint8_t *frame, size_t length)
 {
     struct rte_mbuf *m = rte_pktmbuf_alloc(eal_worker_pools(queue)->rx);
-    must(m != NULL, "no mbuf to inject");
+    world_must(m != NULL, "no mbuf to inject");
     memcpy(rte_pktmbuf_append(m, (uint16_t)length), frame, length);
-    must(rte_ring_enqueue(wire(world, "rx", queue), m) == 0, "the wire is full");
+    world_must(rte_ring_enqueue(wire(world, "rx", queue), m) == 0, "the wire is full");
 }
 
 void world_tell(struct world *world, uint32_t worker, const void *message)
 {
-    must(msg_check(message) == 0, "a message of ours is not valid");
-    must(channel_send(&world->control, worker + 1, message) == 0, "the channel is full");
+    world_must(msg_check(message) == 0, "a message of ours is not valid");
+    world_must(channel_send(&world->control, worker + 1, message) == 0, "the channel is full");
 }
 
 bool world_heard(struct world *world, uint32_t worker, enum msg_type type, void *copy, size_t size)
@@ -235,39 +235,13 @@ bool world_heard(struct world *world, uint32_t worker, enum msg_type type, void 
     bool found = false;
     uint64_t invalid = 0;
     while (!found && (head = channel_peek(&world->control, worker + 1, &invalid))) {
-        must(msg_check(head) == 0, "a message from a worker is not valid");
+        world_must(msg_check(head) == 0, "a message from a worker is not valid");
         found = head->type == type;
         if (found && copy)
             memcpy(copy, head, size < head->length ? size : head->length);
         channel_release(&world->control, worker + 1);
     }
     return found;
-}
-
-struct msg_track world_video(uint32_t ssrc, uint32_t rtx_ssrc)
-{
-    return (struct msg_track){.kind = KIND_VIDEO,
-                              .codec = CODEC_VP8,
-                              .pt = 96,
-                              .rtx_pt = rtx_ssrc ? 97 : MSG_NO_PT,
-                              .clock_rate = 90000,
-                              .feedback = FB_NACK | FB_PLI,
-                              .layers = 1,
-                              .mid = "0",
-                              .layer = {{.ssrc = ssrc, .rtx_ssrc = rtx_ssrc}}};
-}
-
-struct msg_track world_audio(uint32_t ssrc)
-{
-    return (struct msg_track){.kind = KIND_AUDIO,
-                              .codec = CODEC_OPUS,
-                              .pt = 111,
-                              .rtx_pt = MSG_NO_PT,
-                              .clock_rate = 48000,
-                              .layers = 1,
-                              .mid = "1",
-                              .hdrext = {[HDREXT_AUDIO_LEVEL] = 10},
-                              .layer = {{.ssrc = ssrc}}};
 }
 
 void world_open_stream(struct world *world, uint64_t id, uint32_t worker, uint32_t source_worker)
@@ -278,217 +252,4 @@ void world_open_stream(struct world *world, uint64_t id, uint32_t worker, uint32
         .tracks = 2,
         .track = {world_video(VIDEO_SSRC, RTX_SSRC), world_audio(AUDIO_SSRC)}};
     world_tell(world, worker, &open);
-}
-
-static void fill_ice(struct client *client, struct msg_ice *ice)
-{
-    snprintf(client->ufrag, sizeof(client->ufrag), "u%02x%05x", client->worker & 0xff,
-             (unsigned)(client->id & 0xfffff));
-    snprintf(client->pwd, sizeof(client->pwd), "%.8s0123456789abcdef", client->ufrag);
-    memcpy(ice->ufrag, client->ufrag, MSG_UFRAG_LEN);
-    memcpy(ice->pwd, client->pwd, MSG_PWD_LEN);
-    stun_key_init(&client->key, client->pwd, MSG_PWD_LEN);
-    ice->remote_ufrag_len = (uint16_t)strlen(WORLD_UFRAG);
-    ice->remote_pwd_len = (uint16_t)strlen(WORLD_PWD);
-    memcpy(ice->remote_ufrag, WORLD_UFRAG, strlen(WORLD_UFRAG));
-    memcpy(ice->remote_pwd, WORLD_PWD, strlen(WORLD_PWD));
-}
-
-void world_check(struct world *world, struct client *client, const struct abi_addr *from,
-                 bool nominate, const struct stun_key *key)
-{
-    char username[32];
-    snprintf(username, sizeof(username), "%s:" WORLD_UFRAG, client->ufrag);
-    struct stun_check check = {.username = username,
-                               .username_length = strlen(username),
-                               .priority = 1,
-                               .role = STUN_ROLE_CONTROLLING,
-                               .tiebreaker = 7,
-                               .use_candidate = nominate};
-    uint8_t buffer[256];
-    size_t size = stun_write_request(buffer, sizeof(buffer), &check, key);
-    world_inject(world, client->worker, from,
-                 (uint16_t)(world->config.media4.port + client->worker), buffer, size);
-    world_turn(world);
-}
-
-bool world_asked(const struct world *world, const struct client *client, struct stun_msg *request,
-                 struct abi_addr *at)
-{
-    struct stun_key key;
-    stun_key_init(&key, WORLD_PWD, strlen(WORLD_PWD));
-    for (unsigned i = world->out_count; i-- > 0;) {
-        const struct world_frame *frame = &world->out[i];
-        char username[32];
-        int length = snprintf(username, sizeof(username), WORLD_UFRAG ":%s", client->ufrag);
-        if (frame->parsed.class != CLASS_STUN ||
-            stun_parse(frame->bytes + frame->parsed.payload, frame->parsed.length, request) ||
-            request->type != STUN_BINDING_REQUEST || request->username_length != length ||
-            memcmp(request->username, username, (size_t)length) != 0)
-            continue;
-        must(stun_check_fingerprint(request) && stun_check_integrity(request, &key),
-             "a request of ours that its client would not believe");
-        *at = frame->parsed.dst;
-        return true;
-    }
-    return false;
-}
-
-void world_answer(struct world *world, const struct client *client, const struct abi_addr *from,
-                  const uint8_t *id, const char *pwd)
-{
-    uint8_t buffer[128];
-    struct stun_key key;
-    stun_key_init(&key, pwd, strlen(pwd));
-    size_t size = stun_write_success(buffer, sizeof(buffer), id, &world->config.media4, &key);
-    world_inject(world, client->worker, from,
-                 (uint16_t)(world->config.media4.port + client->worker), buffer, size);
-    world_turn(world);
-}
-
-void world_key(struct world *world, struct client *client, enum srtp_profile profile)
-{
-    struct msg_session_keys keys = {
-        .head = {.type = MSG_SESSION_KEYS, .length = sizeof(keys), .id = client->id},
-        .profile = (uint16_t)profile};
-    for (size_t i = 0; i < MSG_KEY_MAX; i++) {
-        keys.local[i] = (uint8_t)random();
-        keys.remote[i] = (uint8_t)random();
-    }
-    world_tell(world, client->worker, &keys);
-    protect_tx_init(world->crypto, &client->tx, profile, keys.remote);
-    protect_rx_init(world->crypto, &client->rx, profile, keys.local);
-    protect_rtcp_tx_init(&client->rtcp_tx, profile, keys.remote);
-    protect_rtcp_rx_init(&client->rtcp_rx, profile, keys.local);
-    world_turn(world);
-}
-
-static void open_session(struct world *world, struct client *client, enum session_role role,
-                         uint64_t stream, bool rtx)
-{
-    uint32_t slot = MSG_SLOT(client->id);
-    bool play = role == ROLE_PLAY;
-    struct msg_session_open open = {
-        .head = {.type = MSG_SESSION_OPEN, .length = sizeof(open), .id = client->id},
-        .stream = stream,
-        .role = (uint8_t)role,
-        .group = client->group,
-        .imported = client->imported,
-        .tracks = 2,
-        .track = {world_video(play ? 0x1000000 + slot : VIDEO_SSRC, !rtx   ? 0
-                                                                    : play ? 0x3000000 + slot
-                                                                           : RTX_SSRC),
-                  world_audio(play ? 0x2000000 + slot : AUDIO_SSRC)}};
-    if (play) {
-        open.track[1].source = 1;
-        open.track[1].hdrext[HDREXT_AUDIO_LEVEL] = 1;
-    }
-    fill_ice(client, &open.ice);
-    world_tell(world, client->worker, &open);
-    world_turn(world);
-}
-
-void world_dtls(struct world *world, const struct client *client)
-{
-    struct msg_dtls dtls = {.head = {.type = MSG_DTLS_SEND,
-                                     .length = offsetof(struct msg_dtls, data) + 13,
-                                     .id = client->id},
-                            .size = 13,
-                            .data = {22, 254, 253}};
-    world_tell(world, client->worker, &dtls);
-    world_turn(world);
-}
-
-void world_connect(struct world *world, struct client *client, enum session_role role,
-                   uint64_t stream, uint32_t worker, uint32_t slot, bool rtx)
-{
-    uint8_t group = client->group;
-    memset(client, 0, sizeof(*client));
-    client->group = group;
-    client->id = (uint64_t)7 << 32 | slot;
-    client->worker = worker;
-    client->addr =
-        (struct abi_addr){.ip = {10, 9, (uint8_t)(1 + slot / 250), (uint8_t)(1 + slot % 250)},
-                          .port = (uint16_t)(40000 + worker),
-                          .family = 4};
-    client->rtp[0].ssrc = 0x1000000 + slot;
-    client->rtp[1].ssrc = 0x2000000 + slot;
-    client->rtp[2].ssrc = 0x3000000 + slot;
-    open_session(world, client, role, stream, rtx);
-    world_check(world, client, &client->addr, true, &client->key);
-    bool told = world_heard(world, worker, MSG_SESSION_PATH, NULL, 0);
-    must(told || group, "a check led to no path"); // a standby keeps it to itself
-    world_dtls(world, client);
-    world->out_count = 0;
-}
-
-void world_join(struct world *world, struct client *client, enum session_role role, uint64_t stream,
-                uint32_t worker, uint32_t slot, enum srtp_profile profile, bool rtx)
-{
-    world_connect(world, client, role, stream, worker, slot, rtx);
-    world_key(world, client, profile);
-    world->out_count = 0;
-}
-
-void world_copy(struct world *world, struct client *client, enum session_role role, uint64_t stream,
-                uint32_t slot, enum srtp_profile profile, bool rtx)
-{
-    open_session(world, client, role, stream, rtx);
-    world_key(world, client, profile);
-    world->out_count = 0;
-}
-
-bool world_leave(struct world *world, struct client *client)
-{
-    struct msg_session_close close = {
-        .head = {.type = MSG_SESSION_CLOSE, .length = sizeof(close), .id = client->id}};
-    world_tell(world, client->worker, &close);
-    world_turn(world);
-    return world_heard(world, client->worker, MSG_SESSION_CLOSED, NULL, 0);
-}
-
-size_t world_seal(struct world *world, struct client *client, uint32_t ssrc, uint64_t index,
-                  bool keyframe, const uint8_t *body, size_t size, uint8_t *wire_bytes)
-{
-    uint8_t payload[1500] = {0};
-    size_t head = 0;
-    if (ssrc == VIDEO_SSRC) { // VP8 descriptor: start of partition 0, then the P bit
-        payload[0] = 0x10;
-        payload[1] = keyframe ? 0 : 1;
-        head = 10;
-    }
-    memcpy(payload + head, body, size);
-    struct rtp_header header = {.pt = ssrc == RTX_SSRC     ? 97
-                                      : ssrc == VIDEO_SSRC ? 96
-                                                           : 111,
-                                .marker = true,
-                                .seq = (uint16_t)index,
-                                .timestamp = (uint32_t)(index * 3000),
-                                .ssrc = ssrc,
-                                .extension = ssrc == AUDIO_SSRC};
-    rtp_header_write(wire_bytes, &header);
-    size_t header_len = RTP_HEADER;
-    if (header.extension)
-        header_len += rtp_ext_write(wire_bytes + RTP_HEADER, 64,
-                                    &(struct rtp_ext){10, 1, (const uint8_t *)"\x2a"}, 1);
-    struct seal_job job = {.tx = &client->tx,
-                           .src = payload,
-                           .dst = wire_bytes,
-                           .header_len = (uint16_t)header_len,
-                           .payload_len = (uint16_t)(head + size),
-                           .ssrc = ssrc,
-                           .index = index};
-    protect_seal(world->crypto, &job, 1);
-    return header_len + head + size + protect_tag_len(client->tx.key.profile);
-}
-
-void world_rtcp(struct world *world, struct client *client, uint8_t *packet, size_t length)
-{
-    size_t size;
-    must(protect_rtcp_seal(world->crypto, &client->rtcp_tx, packet, length, ++client->rtcp_index,
-                           &size) == 0,
-         "RTCP cannot be sealed");
-    world_inject(world, client->worker, &client->addr,
-                 (uint16_t)(world->config.media4.port + client->worker), packet, size);
-    world_turn(world);
 }

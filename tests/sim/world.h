@@ -78,6 +78,9 @@ struct worker *world_move(struct world *world, uint32_t worker);
 void world_turn(struct world *world);
 void world_pass(struct world *world, uint64_t ms);
 
+// What a world takes for granted: without it, it ends the program with a line on standard error.
+void world_must(bool ok, const char *what);
+
 // Puts a UDP datagram on the wire of worker `queue`.
 void world_inject(struct world *world, unsigned queue, const struct abi_addr *from,
                   uint16_t to_port, const void *data, size_t size);

@@ -314,7 +314,7 @@ static void metrics_have_every_name(void **state)
     has(out, "# HELP hitless_worker_rtp_out_total media packets sealed for viewers");
     has(out, "hitless_worker_rtp_out_total{worker=\"0\"} 77");
     has(out, "hitless_dropped_packets_total{worker=\"1\",reason=\"no_mbuf\"} 5");
-    has(out, "hitless_worker_cache_mbufs_free{worker=\"1\"} 123");
+    has(out, "hitless_worker_cache_blocks_free{worker=\"1\"} 123");
     has(out, "hitless_worker_progress_age_seconds{worker=\"1\"} 0.500");
     has(out, "hitless_port_tx_bytes_total 1099511627776");
     has(out, "hitless_dataplane_ready 1");

@@ -1,0 +1,34 @@
+// Inside the pair, shared by pair.c (time, death and return), pair_wire.c and pair_control.c.
+#ifndef HITLESS_PAIR_INSIDE_H
+#define HITLESS_PAIR_INSIDE_H
+
+#include "pair.h"
+
+#define OTHER(node) (1 - (node))
+#define CLIENT_MAC_LAST 9
+
+// pair_wire.c
+// Takes a frame of node `from` to the other and to the clients that it is for.
+void pair_deliver(struct pair *pair, int from, const struct world_frame *frame);
+// Whether what is sent to a's address, or to the one that the publisher prefers, comes to this
+// node.
+bool pair_has_address(const struct pair *pair, int node);
+
+// pair_control.c
+// To the node's dataplane, if it lives.
+void pair_tell(struct pair *pair, int node, const void *message);
+void pair_tell_group(struct pair *pair, int node);
+void pair_introduce(struct pair *pair, int node);
+void pair_open_stream(struct pair *pair, int node);
+// Takes what the node's dataplane said.
+void pair_serve_control(struct pair *pair, int node);
+// Whether both live and their control planes reach each other.
+bool pair_joined(const struct pair *pair);
+// Whether the node's BFD is up.
+bool pair_sees(const struct pair *pair, int node);
+// Both are there and can talk: fresh trunk keys, and one of them serves.
+void pair_meet(struct pair *pair);
+// What the holder says of all sessions, once the two agree who it is.
+void pair_synchronise(struct pair *pair);
+
+#endif
