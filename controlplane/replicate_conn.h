@@ -18,7 +18,8 @@ struct conn {
     SSL *ssl;
     BIO *in, *out; // the SSL's own
     enum conn_state state;
-    bool dialled; // by us
+    bool dialled;      // by us
+    bool from_partner; // accepted from the partner's address
     uint64_t since_ms, heard_ms, said_ms;
     uint64_t window_ms; // frames are counted per second
     uint32_t window_frames;

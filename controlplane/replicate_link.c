@@ -14,12 +14,48 @@
 
 // ---- listening and dialling
 
-static unsigned pending(const struct replink *link, bool dialled)
+static bool is_pending(const struct conn *conn, bool dialled)
 {
-    unsigned count = 0;
+    return conn->dialled == dialled && conn->state != CONN_UP && conn->state != CONN_CLOSED;
+}
+
+static bool is_dialling(const struct replink *link)
+{
     for (const struct conn *conn = link->conns; conn != NULL; conn = conn->next)
-        count += conn->dialled == dialled && conn->state != CONN_UP && conn->state != CONN_CLOSED;
-    return count;
+        if (is_pending(conn, true))
+            return true;
+    return false;
+}
+
+// Whether it comes from the address that we dial.
+static bool comes_from_partner(const struct conn *conn)
+{
+    struct sockaddr_storage from = {0};
+    const struct abi_addr *partner = &conn->link->config.address;
+    int size = sizeof(from);
+    if (uv_tcp_getpeername(&conn->tcp, (struct sockaddr *)&from, &size) != 0)
+        return false;
+    return from.ss_family == AF_INET
+               ? partner->family == 4 &&
+                     memcmp(partner->ip, &((struct sockaddr_in *)&from)->sin_addr, 4) == 0
+               : partner->family == 6 &&
+                     memcmp(partner->ip, &((struct sockaddr_in6 *)&from)->sin6_addr, 16) == 0;
+}
+
+// Strangers may hold up neither us nor the partner: when too many have not greeted yet, the one
+// that has taken longest goes, and whoever comes from the partner's address does not count among
+// them.
+static void make_room(struct replink *link, bool from_partner)
+{
+    struct conn *oldest = NULL;
+    unsigned count = 0;
+    for (struct conn *conn = link->conns; conn != NULL; conn = conn->next)
+        if (is_pending(conn, false) && conn->from_partner == from_partner) {
+            oldest = conn; // new ones are put first
+            count++;
+        }
+    if (count > REPLINK_PENDING)
+        conn_close(oldest, NULL);
 }
 
 static void on_connection(uv_stream_t *server, int status)
@@ -28,12 +64,13 @@ static void on_connection(uv_stream_t *server, int status)
     struct conn *conn = status == 0 ? conn_new(link, false) : NULL;
     if (conn == NULL)
         return;
-    if (uv_accept(server, (uv_stream_t *)&conn->tcp) != 0)
+    if (uv_accept(server, (uv_stream_t *)&conn->tcp) != 0) {
         conn_close(conn, NULL);
-    else if (pending(link, false) > REPLINK_PENDING) // a stranger may hold us up, not fill us up
-        conn_close(conn, NULL);
-    else
-        conn_begin(conn);
+        return;
+    }
+    conn->from_partner = comes_from_partner(conn);
+    make_room(link, conn->from_partner);
+    conn_begin(conn);
 }
 
 static void to_sockaddr(const struct abi_addr *addr, struct sockaddr_storage *out)
@@ -104,7 +141,7 @@ static void on_tick(uv_timer_t *timer)
         look_at(conn, now);
     }
     uint64_t pause = replink_leads(link) ? REPLINK_DIAL_MS : 3 * REPLINK_DIAL_MS;
-    if (link->up == NULL && link->config.address.port != 0 && pending(link, true) == 0 &&
+    if (link->up == NULL && link->config.address.port != 0 && !is_dialling(link) &&
         now - link->dial_ms >= pause)
         dial(link);
 }
@@ -157,7 +194,7 @@ static int start(struct replink *link, char *why, size_t why_size)
     to_sockaddr(&link->config.listen, &at);
     int rc = uv_tcp_bind(&link->server, (const struct sockaddr *)&at, 0);
     if (rc == 0)
-        rc = uv_listen((uv_stream_t *)&link->server, REPLINK_PENDING, on_connection);
+        rc = uv_listen((uv_stream_t *)&link->server, SOMAXCONN, on_connection);
     if (rc != 0)
         snprintf(why, why_size, "protection.listen: %s", uv_strerror(rc));
     return rc;

@@ -16,7 +16,7 @@
 #define REPLINK_PING_MS 250        // how often we say that we live
 #define REPLINK_SILENCE_MS 2000    // of the partner, then it has stalled
 #define REPLINK_DIAL_MS 250        // between attempts
-#define REPLINK_PENDING 4          // connections that have not greeted yet
+#define REPLINK_PENDING 4          // connections that have not greeted yet, beside the partner's
 #define REPLINK_ROOM (256 << 10)   // bytes on their way up to which replink_room is true
 #define REPLINK_QUEUE (4 << 20)    // and at which a partner that does not read is hung up on
 #define REPLINK_FRAMES_PER_S 50000 // more is a flood

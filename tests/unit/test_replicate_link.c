@@ -188,6 +188,56 @@ static void test_both_dial(void **state)
     close_pair();
 }
 
+// Connections of somebody who never says a word keep the partner out for no longer than it takes.
+static void test_idle_strangers_do_not_keep_the_partner_out(void **state)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int idle[8 * REPLINK_PENDING];
+    open_end(&a, "a", "b", "a", 0); // b comes from an address that a does not know
+    to.sin_port = htons(replink_port(a.link));
+    for (size_t i = 0; i < sizeof(idle) / sizeof(idle[0]); i++) {
+        idle[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(idle[i], (struct sockaddr *)&to, sizeof(to)), 0);
+        uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    open_end(&b, "b", "a", "b", replink_port(a.link));
+    assert_true(run_until(&loop, both_up, NULL, REPLINK_GREET_MS / 2));
+    unsigned open = 0;
+    for (size_t i = 0; i < sizeof(idle) / sizeof(idle[0]); i++) {
+        char byte;
+        open += recv(idle[i], &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN;
+        close(idle[i]);
+    }
+    assert_in_range(open, 1, REPLINK_PENDING);
+    close_pair();
+}
+
+// However many come meanwhile: from the partner's address they are not.
+static void test_strangers_do_not_displace_the_partner(void **state)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000002)};
+    char byte;
+    open_end(&b, "b", "a", "b", 0);
+    open_end(&a, "a", "b", "a", replink_port(b.link)); // from 127.0.0.1, which a dials, too
+    to.sin_port = htons(replink_port(a.link));
+    int partner = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), stranger[8 * REPLINK_PENDING];
+    assert_int_equal(connect(partner, (struct sockaddr *)&to, sizeof(to)), 0);
+    for (size_t i = 0; i < sizeof(stranger) / sizeof(stranger[0]); i++) {
+        stranger[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(bind(stranger[i], (struct sockaddr *)&from, sizeof(from)), 0);
+        assert_int_equal(connect(stranger[i], (struct sockaddr *)&to, sizeof(to)), 0);
+        uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    assert_int_equal(recv(stranger[0], &byte, 1, MSG_DONTWAIT), 0); // hung up on
+    assert_int_equal(recv(partner, &byte, 1, MSG_DONTWAIT), -1);
+    assert_int_equal(errno, EAGAIN);
+    close(partner);
+    for (size_t i = 0; i < sizeof(stranger) / sizeof(stranger[0]); i++)
+        close(stranger[i]);
+    close_pair();
+}
+
 static void test_a_stranger_is_refused_by_name(void **state)
 {
     open_end(&a, "a", "b", "a", 0);
@@ -379,6 +429,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_frames_pass_in_order),
         TEST(test_both_dial),
+        TEST(test_idle_strangers_do_not_keep_the_partner_out),
+        TEST(test_strangers_do_not_displace_the_partner),
         TEST(test_a_stranger_is_refused_by_name),
         TEST(test_a_wrong_name_is_refused),
         TEST(test_a_false_hello_is_refused),
