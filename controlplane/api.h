@@ -51,14 +51,19 @@ json_t *api_workers(struct api *api, uint64_t now_ns); // {"workers":[…]}
 // when the next one is not.
 #define API_STAGES_NS (10 * API_SAMPLE_NS)
 json_t *api_stages(struct api *api, uint64_t now_ns);
-json_t *api_ports(struct api *api, uint64_t now_ns);  // {"ports":[…]}
-json_t *api_drops(struct api *api, uint64_t now_ns);  // {"drops":[…]}, all reasons, largest first
-json_t *api_peers(struct api *api, uint64_t now_ns);  // {"peers":[…]}: our dataplane, the partner
-json_t *api_groups(struct api *api, uint64_t now_ns); // {"groups":[…]}, empty without a partner
+json_t *api_ports(struct api *api, uint64_t now_ns); // {"ports":[…]}
+json_t *api_drops(struct api *api, uint64_t now_ns); // {"drops":[…]}, all reasons, largest first
+json_t *api_peers(struct api *api, uint64_t now_ns); // {"peers":[…]}: our dataplane, the partner
+// {"groups":[…]}, empty without a partner; "left" is how many of their sessions are served here,
+// "unprotected" how many others there are.
+json_t *api_groups(struct api *api, uint64_t now_ns);
 // Hands every session to the partner, or has every group go home. 0, or a negative errno with a
 // reason in `why`.
 int api_drain(struct api *api, char *why, size_t why_size);
 int api_failback(struct api *api, char *why, size_t why_size);
+// As api_groups, and while sessions are being handed over, "progress" in words, "ask_again_ms" and
+// "ask", the command for that. NULL with a reason in `why` when what is left here stays here.
+json_t *api_drain_state(struct api *api, uint64_t now_ns, char *why, size_t why_size);
 // Ends our processes for a test (SIGKILL; `what` is node, dataplane or controlplane; only with
 // operator.kill_test) or has a worker hang for 0.9 s (worker). Our own end comes a moment
 // later, so that the answer gets out. 0, -EINVAL, -EPERM or -ESRCH.

@@ -12,6 +12,7 @@
 // Of a worker, for kill-test: longer than the dataplane bears without another worker (500 ms), and
 // short enough for its thread to be taken for one that recovers.
 #define STALL_MS 900
+#define DRAIN_AGAIN_MS 200    // until who waits for a drain should ask again
 #define END_DELAY_NS 20000000 // of our own end, for the answer to get out
 
 static const char *worker_state(const struct stats_worker *stats, bool alive, uint64_t now_ns)
@@ -191,10 +192,63 @@ void api_set_pair(struct api *api, const struct api_pair *pair)
     api->pair = *pair;
 }
 
+static bool is_active(const json_t *group)
+{
+    const char *role = json_string_value(json_object_get(group, "role"));
+    return role != NULL && strcmp(role, "active") == 0;
+}
+
+static void count_unprotected(const struct session_info *info, void *opaque)
+{
+    *(json_int_t *)opaque += strcmp(info->protection, "none") == 0;
+}
+
 json_t *api_groups(struct api *api, uint64_t now_ns)
 {
     bool paired = api->pair.replicate != NULL;
-    return api_listed("groups", paired ? api->pair.groups(api->pair.replicate) : json_array());
+    json_t *list = paired ? api->pair.groups(api->pair.replicate) : json_array(), *group;
+    json_int_t left = 0, unprotected = 0;
+    size_t i;
+    json_array_foreach(list, i, group)
+    {
+        if (is_active(group))
+            left += json_integer_value(json_object_get(group, "sessions"));
+    }
+    sessions_each(api->sessions, count_unprotected, &unprotected);
+    return json_pack("{s:o, s:I, s:I}", "groups", list, "left", left, "unprotected", unprotected);
+}
+
+json_t *api_drain_state(struct api *api, uint64_t now_ns, char *why, size_t why_size)
+{
+    char text[128];
+    json_t *answer = api_groups(api, now_ns), *group;
+    long long left = json_integer_value(json_object_get(answer, "left")), unconfirmed = 0,
+              alone = json_integer_value(json_object_get(answer, "unprotected"));
+    unsigned ours = 0, handing = 0;
+    size_t i;
+    json_array_foreach(json_object_get(answer, "groups"), i, group)
+    {
+        ours += is_active(group);
+        handing += is_active(group) && json_is_true(json_object_get(group, "handing"));
+        unconfirmed += json_integer_value(json_object_get(group, "unconfirmed"));
+    }
+    if (handing < ours)
+        snprintf(why, why_size,
+                 "%lld sessions are left, and the partner is not being asked to take them", left);
+    else if (ours == 0 && alone > 0)
+        snprintf(why, why_size, "%lld sessions have no partner, and end with this node", alone);
+    if (*why != 0) {
+        json_decref(answer);
+        return NULL;
+    }
+    if (handing > 0) {
+        snprintf(text, sizeof(text), "%lld sessions left; the partner has yet to confirm %lld",
+                 left, unconfirmed);
+        json_object_update_new(answer,
+                               json_pack("{s:s, s:i, s:s}", "progress", text, "ask_again_ms",
+                                         DRAIN_AGAIN_MS, "ask", "show drain"));
+    }
+    return answer;
 }
 
 static int unpaired(char *why, size_t why_size)

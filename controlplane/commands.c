@@ -63,10 +63,17 @@ static json_t *on_groups(struct api *api, const char *argument, uint64_t now_ns)
     return api_groups(api, now_ns);
 }
 
+static json_t *on_drain_state(struct api *api, const char *argument, uint64_t now_ns)
+{
+    char why[256] = "";
+    json_t *answer = api_drain_state(api, now_ns, why, sizeof(why));
+    return answer != NULL ? answer : refusal(why);
+}
+
 static json_t *on_drain(struct api *api, const char *argument, uint64_t now_ns)
 {
     char why[256] = "";
-    return api_drain(api, why, sizeof(why)) == 0 ? api_groups(api, now_ns) : refusal(why);
+    return api_drain(api, why, sizeof(why)) == 0 ? on_drain_state(api, NULL, now_ns) : refusal(why);
 }
 
 static json_t *on_failback(struct api *api, const char *argument, uint64_t now_ns)
@@ -138,8 +145,8 @@ static json_t *on_help(struct api *api, const char *argument, uint64_t now_ns)
 #define GROUP_COLUMNS                                                                              \
     COLUMNS({"group", "GROUP", "text"}, {"home", "HOME", "text"}, {"role", "ROLE", "text"},        \
             {"term", "TERM", "text"}, {"sessions", "SESSIONS", "count"},                           \
-            {"syncing", "SYNCING", "bool"}, {"handing", "HANDING OVER", "bool"},                   \
-            {"switch_us", "SWITCH", "us"})
+            {"unconfirmed", "UNCONFIRMED", "count"}, {"syncing", "SYNCING", "bool"},               \
+            {"handing", "HANDING OVER", "bool"}, {"switch_us", "SWITCH", "us"})
 
 const struct command command_table[] = {
     {
@@ -246,6 +253,12 @@ const struct command command_table[] = {
         .columns = GROUP_COLUMNS,
     },
     {
+        .name = "show drain",
+        .help = "how far a drain is; waits for its end",
+        .handler = on_drain_state,
+        .columns = GROUP_COLUMNS,
+    },
+    {
         .name = "kick",
         .argument = "SESSION",
         .help = "end a session, named by the beginning of its id",
@@ -254,7 +267,8 @@ const struct command command_table[] = {
     },
     {
         .name = "drain",
-        .help = "hand every session to the partner without a loss, and take no new ones",
+        .help = "hand every session to the partner without a loss, and take no new ones; says how "
+                "far it is and waits for the end",
         .handler = on_drain,
         .columns = GROUP_COLUMNS,
     },

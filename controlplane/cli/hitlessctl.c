@@ -150,20 +150,42 @@ static int terminal_width(void)
     return isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
-// Prints an answer to the command. What is only counted from now on ("ask_again_ms") is asked for
-// again, unless `patient` is false.
+// The last answer to a command, as `ask`. One that is only beginning says when to ask again
+// ("ask_again_ms"), and what ("ask", else the same once more), and may say how far it is
+// ("progress"). `patient` false: the first answer, whatever it says.
+static char *ask_to_the_end(const char *command, bool patient)
+{
+    char next[COMMAND_MAX], said[256] = "";
+    char *line = ask(command, !json_output, false);
+    while (line != NULL && patient) {
+        json_t *answer = json_loads(line, 0, NULL);
+        json_int_t again_ms = json_integer_value(json_object_get(answer, "ask_again_ms"));
+        const char *other = json_string_value(json_object_get(answer, "ask"));
+        const char *progress = json_string_value(json_object_get(answer, "progress"));
+        if (progress != NULL && strcmp(progress, said) != 0)
+            fprintf(stderr, "hitlessctl: %s\n", progress);
+        snprintf(said, sizeof(said), "%s", progress != NULL ? progress : "");
+        snprintf(next, sizeof(next), "%s", other != NULL ? other : command);
+        patient = other != NULL;
+        json_decref(answer);
+        if (again_ms <= 0 || again_ms > 10000 || usleep((useconds_t)again_ms * 1000) != 0)
+            break;
+        free(line);
+        line = ask(next, !json_output, false);
+    }
+    return line;
+}
+
+// Prints an answer to the command.
 static int run_once(const char *command, bool patient)
 {
-    char *line = ask(command, !json_output, false);
+    char *line = ask_to_the_end(command, patient);
     if (line == NULL)
         return 1;
     int status = 0;
     json_t *answer = json_loads(line, 0, NULL);
     const char *error = json_string_value(json_object_get(answer, "error"));
-    json_int_t again_ms = json_integer_value(json_object_get(answer, "ask_again_ms"));
-    if (patient && again_ms > 0 && again_ms <= 10000 && usleep((useconds_t)again_ms * 1000) == 0)
-        status = run_once(command, false);
-    else if (!json_is_object(answer))
+    if (!json_is_object(answer))
         status = complain("the control plane answered nonsense");
     else if (error != NULL)
         status = complain("%s", error);

@@ -140,7 +140,10 @@ try {
   ok(here.filter(({ protection }) => protection === 'active').length === 2
     && there.filter(({ protection }) => protection === 'active').length === 1, 'each serves its own');
 
-  await planned('drain', () => ctl(a, 'drain'), () => serves(b, a), everyone);
+  let drained;
+  await planned('drain', async () => { drained = await ctl(a, 'drain'); }, () => serves(b, a), everyone);
+  ok(drained.left === 0 && drained.unprotected === 0, 'drain: ends when nothing is left',
+    `${drained.left} and ${drained.unprotected}`);
   await planned('failback', () => ctl(a, 'failback'), () => serves(a, a), everyone);
   await killed('node killed', everyone);
   await back('failback after a death', everyone);

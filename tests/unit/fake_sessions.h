@@ -87,6 +87,7 @@ static void fake_fill(struct fake_node *node)
                                             .role = ROLE_PLAY,
                                             .phase = PHASE_MEDIA,
                                             .profile = PROFILE_AEAD_AES_128_GCM,
+                                            .protection = "active",
                                             .created_ms = 3000,
                                             .stats = fake_session_stats};
     fake_session[1] = (struct session_info){.token = "aaaazzzzccccddddeeeeffffgggghhhh",
@@ -94,6 +95,7 @@ static void fake_fill(struct fake_node *node)
                                             .client = "2001:db8::1",
                                             .role = ROLE_PUBLISH,
                                             .phase = PHASE_NEW,
+                                            .protection = "none",
                                             .created_ms = 4000};
     fake_sessions = 2;
     fake_closed = NULL;

@@ -119,11 +119,15 @@ static void deep_nesting_and_length_are_refused(void **state)
 }
 
 // The table feeds hitlessctl: each command shows fields that its answer really has.
+static bool fake_handing;
+static const char *fake_role = "active";
+
 static json_t *fake_list(struct replicate *r)
 {
-    return json_pack("[{s:i, s:s, s:s, s:i, s:i, s:b, s:b, s:i}]", "group", 1, "home", "a", "role",
-                     "active", "term", 2, "sessions", 3, "syncing", 0, "handing", 0, "switch_us",
-                     4);
+    return json_pack("[{s:i, s:s, s:s, s:i, s:i, s:i, s:b, s:b, s:i}, {s:s, s:i}]", "group", 1,
+                     "home", "a", "role", fake_role, "term", 2, "sessions", 3, "unconfirmed", 1,
+                     "syncing", 0, "handing", fake_handing, "switch_us", 4, "role", "standby",
+                     "sessions", 5);
 }
 
 static int fake_order(struct replicate *r, char *why, size_t why_size)
@@ -183,9 +187,39 @@ static void orders_to_a_pair_may_be_refused(void **state)
                         "this command needs an argument; try help");
 }
 
+// A drain says how far it is until it is over, and whether it is stuck.
+static void a_drain_has_progress(void **state)
+{
+    static const char drain[] = "{\"command\":\"drain\"}", look[] = "{\"command\":\"show drain\"}";
+    struct fixture *f = *state;
+    pair_with(f, fake_order);
+    fake_handing = true;
+    json_t *answer = command_answer(f->api, drain, strlen(drain), uv_hrtime());
+    assert_int_equal(json_array_size(json_object_get(answer, "groups")), 2);
+    assert_int_equal(json_integer_value(json_object_get(answer, "left")), 3);
+    assert_int_equal(json_integer_value(json_object_get(answer, "unprotected")), 1);
+    assert_string_equal(json_string_value(json_object_get(answer, "progress")),
+                        "3 sessions left; the partner has yet to confirm 1");
+    assert_string_equal(json_string_value(json_object_get(answer, "ask")), "show drain");
+    assert_in_range(json_integer_value(json_object_get(answer, "ask_again_ms")), 1, 1000);
+    json_decref(answer);
+    fake_handing = false; // the connection is gone, or somebody ended the drain
+    assert_non_null(strstr(error_of(f, look), "3 sessions are left"));
+    fake_role = "standby";
+    assert_string_equal(error_of(f, look), "1 sessions have no partner, and end with this node");
+    fake_session[1].protection = "standby";
+    answer = command_answer(f->api, look, strlen(look), uv_hrtime());
+    assert_int_equal(json_integer_value(json_object_get(answer, "left")), 0);
+    assert_null(json_object_get(answer, "progress"));
+    assert_null(json_object_get(answer, "error"));
+    json_decref(answer);
+    fake_role = "active";
+}
+
 static void columns_exist(void **state)
 {
     struct fixture *f = *state;
+    fake_handing = true; // a drain's answer is of one that goes on
     pair_with(f, fake_order);
     for (size_t i = 0; i < command_count; i++) {
         const struct command *command = &command_table[i];
@@ -428,6 +462,7 @@ int main(void)
         TEST(every_request_has_its_answer),
         TEST(deep_nesting_and_length_are_refused),
         TEST(orders_to_a_pair_may_be_refused),
+        TEST(a_drain_has_progress),
         TEST(columns_exist),
         TEST(answers_line_by_line),
         TEST(endless_line_ends_the_connection),
