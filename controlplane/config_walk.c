@@ -18,10 +18,8 @@ static int rule_of(const struct config_source *source, const char *key)
 }
 
 static void report_problem(struct config_source *source, int line, const char *key,
-                           const char *format, va_list args)
+                           const char *reason)
 {
-    char reason[512];
-    vsnprintf(reason, sizeof(reason), format, args);
     source->problems++;
     source->report(source->opaque, line, key, reason);
 }
@@ -31,10 +29,12 @@ static void problem_at(struct config_source *source, int line, const char *key, 
 static void problem_at(struct config_source *source, int line, const char *key, const char *format,
                        ...)
 {
+    char reason[512];
     va_list args;
     va_start(args, format);
-    report_problem(source, line, key, format, args);
+    vsnprintf(reason, sizeof(reason), format, args);
     va_end(args);
+    report_problem(source, line, key, reason);
 }
 
 // The line of a key, or of the first one in the nearest section around it that the file holds.
@@ -52,10 +52,12 @@ static int line_near(const struct config_source *source, const char *key)
 
 void config_problem(struct config_source *source, const char *key, const char *format, ...)
 {
+    char reason[512];
     va_list args;
     va_start(args, format);
-    report_problem(source, line_near(source, key), key, format, args);
+    vsnprintf(reason, sizeof(reason), format, args);
     va_end(args);
+    report_problem(source, line_near(source, key), key, reason);
 }
 
 struct walk {
