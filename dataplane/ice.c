@@ -160,6 +160,15 @@ void ice_keyed(struct worker *worker, struct session *session)
         ice_measure(worker, session);
 }
 
+// Whether it is sealed with that key; else it is counted.
+static bool is_intact(struct worker *worker, const struct stun_msg *msg, const struct stun_key *key)
+{
+    if (stun_check_fingerprint(msg) && stun_check_integrity(msg, key))
+        return true;
+    worker_drop(worker, DROP_stun_bad_integrity);
+    return false;
+}
+
 // The session that the check authenticates for, or NULL (counted).
 static struct session *authenticate(struct worker *worker, const struct stun_msg *msg)
 {
@@ -173,11 +182,7 @@ static struct session *authenticate(struct worker *worker, const struct stun_msg
         worker_drop(worker, DROP_stun_unknown_user);
         return NULL;
     }
-    if (!stun_check_fingerprint(msg) || !stun_check_integrity(msg, &session->ice.local)) {
-        worker_drop(worker, DROP_stun_bad_integrity);
-        return NULL;
-    }
-    return session;
+    return is_intact(worker, msg, &session->ice.local) ? session : NULL;
 }
 
 // Whether a client that we stand by for may have moved to this path: it was never seen there, or it
@@ -256,11 +261,7 @@ static struct session *asked_by(struct worker *worker, const struct stun_msg *ms
         worker_drop(worker, DROP_stun_ignored);
         return NULL;
     }
-    if (!stun_check_fingerprint(msg) || !stun_check_integrity(msg, &session->ice.remote)) {
-        worker_drop(worker, DROP_stun_bad_integrity);
-        return NULL;
-    }
-    return session;
+    return is_intact(worker, msg, &session->ice.remote) ? session : NULL;
 }
 
 static void take_answer(struct worker *worker, const struct stun_msg *msg, const uint8_t *frame,

@@ -204,17 +204,7 @@ bool pair_hand_over(struct pair *pair, int to)
 void pair_introduce(struct pair *pair, int node)
 {
     int other = OTHER(node);
-    struct msg_peer peer = {.head = {.type = MSG_PEER, .length = sizeof(peer), .id = 1},
-                            .remote4 = pair->node[other].config.media4,
-                            .workers = 1,
-                            .present = 1,
-                            .bfd_tx_us = 10000,
-                            .bfd_rx_us = 10000,
-                            .bfd_multiplier = 3};
-    for (int i = 0; i < MSG_TRUNK_KEY; i++) {
-        peer.local[i] = (uint8_t)(node * 50 + i);
-        peer.remote[i] = (uint8_t)(other * 50 + i);
-    }
+    struct msg_peer peer = world_partner(&pair->node[other].config.media4, node, other);
     memcpy(peer.local, &pair->round, sizeof(pair->round));
     memcpy(peer.remote, &pair->round, sizeof(pair->round));
     pair_tell(pair, node, &peer);

@@ -223,6 +223,22 @@ void world_inject_frame(struct world *world, unsigned queue, const uint8_t *fram
     world_must(rte_ring_enqueue(wire(world, "rx", queue), m) == 0, "the wire is full");
 }
 
+struct msg_peer world_partner(const struct abi_addr *remote, int own, int other)
+{
+    struct msg_peer peer = {.head = {.type = MSG_PEER, .length = sizeof(peer), .id = 1},
+                            .remote4 = *remote,
+                            .workers = 1,
+                            .present = 1,
+                            .bfd_tx_us = 10000,
+                            .bfd_rx_us = 10000,
+                            .bfd_multiplier = 3};
+    for (int i = 0; i < MSG_TRUNK_KEY; i++) {
+        peer.local[i] = (uint8_t)(own * 50 + i);
+        peer.remote[i] = (uint8_t)(other * 50 + i);
+    }
+    return peer;
+}
+
 void world_tell(struct world *world, uint32_t worker, const void *message)
 {
     world_must(msg_check(message) == 0, "a message of ours is not valid");

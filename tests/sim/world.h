@@ -85,6 +85,10 @@ void world_must(bool ok, const char *what);
 void world_inject(struct world *world, unsigned queue, const struct abi_addr *from,
                   uint16_t to_port, const void *data, size_t size);
 
+// What makes a node at `remote` a partner, before it has been told: each of the two has a number,
+// and so its keys.
+struct msg_peer world_partner(const struct abi_addr *remote, int own, int other);
+
 // To a worker's lane; and the next message of that type from it (earlier ones are skipped).
 void world_tell(struct world *world, uint32_t worker, const void *message);
 bool world_heard(struct world *world, uint32_t worker, enum msg_type type, void *copy, size_t size);
@@ -123,6 +127,10 @@ void world_answer(struct world *world, const struct client *client, const struct
 // Seals a packet of the publisher with the given index; returns its bytes.
 size_t world_seal(struct world *world, struct client *client, uint32_t ssrc, uint64_t index,
                   bool keyframe, const uint8_t *body, size_t size, uint8_t *wire);
+// The same with `size` bytes of `index`, at most 1,400, of the video, put on the wire of worker
+// `queue`.
+void world_publish(struct world *world, struct client *client, unsigned queue, uint64_t index,
+                   bool keyframe, size_t size);
 // Seals a compound of the client in place and injects it.
 void world_rtcp(struct world *world, struct client *client, uint8_t *packet, size_t length);
 

@@ -231,6 +231,15 @@ size_t world_seal(struct world *world, struct client *client, uint32_t ssrc, uin
     return header_len + head + size + protect_tag_len(client->tx.key.profile);
 }
 
+void world_publish(struct world *world, struct client *client, unsigned queue, uint64_t index,
+                   bool keyframe, size_t size)
+{
+    uint8_t wire[1600], body[1400];
+    memset(body, (int)index, size);
+    size_t length = world_seal(world, client, VIDEO_SSRC, index, keyframe, body, size, wire);
+    world_inject(world, queue, &client->addr, world->config.media4.port, wire, length);
+}
+
 void world_rtcp(struct world *world, struct client *client, uint8_t *packet, size_t length)
 {
     size_t size;

@@ -26,11 +26,7 @@ static void join(struct client *client, enum session_role role, uint32_t slot)
 
 static void publish(bool keyframe)
 {
-    uint8_t wire[1600], body[200];
-    memset(body, (uint8_t)next, sizeof(body));
-    size_t size =
-        world_seal(&world, &publisher, VIDEO_SSRC, next, keyframe, body, sizeof(body), wire);
-    world_inject(&world, 0, &publisher.addr, world.config.media4.port, wire, size);
+    world_publish(&world, &publisher, 0, next, keyframe, 200);
     world_turn(&world);
     next++;
 }

@@ -182,17 +182,7 @@ static void tell(uint8_t n, void *message)
 static void introduce(uint8_t n)
 {
     uint8_t other = 1 - n;
-    struct msg_peer peer = {.head = {.type = MSG_PEER, .length = sizeof(peer), .id = 1},
-                            .remote4 = node[other].config.media4,
-                            .workers = 1,
-                            .present = 1,
-                            .bfd_tx_us = 10000,
-                            .bfd_rx_us = 10000,
-                            .bfd_multiplier = 3};
-    for (int i = 0; i < MSG_TRUNK_KEY; i++) {
-        peer.local[i] = (uint8_t)(n * 50 + i);
-        peer.remote[i] = (uint8_t)(other * 50 + i);
-    }
+    struct msg_peer peer = world_partner(&node[other].config.media4, n, other);
     tell(n, &peer);
 }
 

@@ -37,11 +37,8 @@ static uint64_t next_index;
 // On the wire of worker `queue`.
 static void put(unsigned queue)
 {
-    uint8_t wire[1600], body[500] = {0};
     bool key = next_index % 50 == 0;
-    size_t size =
-        world_seal(&world, &publisher, VIDEO_SSRC, ++next_index, key, body, sizeof(body), wire);
-    world_inject(&world, queue, &publisher.addr, world.config.media4.port, wire, size);
+    world_publish(&world, &publisher, queue, ++next_index, key, 500);
 }
 
 // Turns of one worker alone; the others stand still.

@@ -275,10 +275,7 @@ static void test_asks_again(void **state)
 
 static void publish(struct client *publisher, uint64_t index)
 {
-    uint8_t wire[1600], body[1000] = {0};
-    size_t size =
-        world_seal(&world, publisher, VIDEO_SSRC, index, index % 10 == 0, body, sizeof(body), wire);
-    world_inject(&world, 0, &publisher->addr, world.config.media4.port, wire, size);
+    world_publish(&world, publisher, 0, index, index % 10 == 0, 1000);
     world_turn(&world);
 }
 

@@ -106,9 +106,7 @@ static void make_fallible(struct rte_mempool *pool, int ops)
 
 static void publish_on(struct client *client, uint64_t index, bool keyframe)
 {
-    uint8_t wire[1600], body[300] = {(uint8_t)index};
-    size_t size = world_seal(&world, client, VIDEO_SSRC, index, keyframe, body, sizeof(body), wire);
-    world_inject(&world, 0, &client->addr, world.config.media4.port, wire, size);
+    world_publish(&world, client, 0, index, keyframe, 300);
     world_turn(&world);
 }
 

@@ -287,6 +287,25 @@ static bool b_sees_live(void *name)
     return stream != NULL && stream->live;
 }
 
+// A session at a that b knows whole, keys and all; its token is copied.
+static struct session *share(enum session_role role, char token[40])
+{
+    struct session *session = post(&a, role, "demo", NULL, 0);
+    snprintf(token, 40, "%s", session_token(session));
+    give_keys(session);
+    await(b_has_keys, token);
+    return session;
+}
+
+// The stream that viewers on both nodes can have.
+static void go_live(void)
+{
+    struct session *publisher = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    give_keys(publisher);
+    make_live(&a, publisher);
+    await(b_sees_live, "demo");
+}
+
 // The last message of a type that the node's dataplane was sent for `id`; NULL: none.
 static const struct logged *last(const struct node *n, enum msg_type type, uint64_t id)
 {
@@ -423,10 +442,7 @@ static void test_a_refused_copy(void **state)
 {
     const enum msg_dead_reason reasons[] = {DEAD_REFUSED_SLOT, DEAD_REFUSED_INVALID};
     char token[40];
-    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
-    snprintf(token, sizeof(token), "%s", session_token(p));
-    give_keys(p);
-    await(b_has_keys, token);
+    struct session *p = share(ROLE_PUBLISH, token);
     pass(30);
     for (unsigned i = 0; i < 2; i++) {
         uint64_t id = at(&b, token)->id;
@@ -457,14 +473,8 @@ static void test_a_refused_copy(void **state)
 static void test_numbers_are_confirmed(void **state)
 {
     char token[40];
-    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
-    give_keys(p);
-    make_live(&a, p);
-    await(b_sees_live, "demo");
-    struct session *v = post(&a, ROLE_PLAY, "demo", NULL, 0);
-    snprintf(token, sizeof(token), "%s", session_token(v));
-    give_keys(v);
-    await(b_has_keys, token);
+    go_live();
+    struct session *v = share(ROLE_PLAY, token);
     assert_null(last(&a, MSG_SESSION_ADOPT, v->id));
     send_numbers(&a, v, 77, 5000);
     await(b_knows_limit, token);
@@ -485,10 +495,7 @@ static bool a_was_told_5000(void *token)
 static void test_limits_never_go_down(void **state)
 {
     char token[40];
-    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
-    give_keys(p);
-    make_live(&a, p);
-    await(b_sees_live, "demo");
+    go_live();
     struct session *v = post(&a, ROLE_PLAY, "demo", NULL, 0);
     snprintf(token, sizeof(token), "%s", session_token(v));
     give_keys(v);
@@ -544,10 +551,7 @@ static bool a_holds_its_own(void *opaque)
 static void test_takeover_and_failback(void **state)
 {
     char token[40], why[200];
-    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
-    snprintf(token, sizeof(token), "%s", session_token(p));
-    give_keys(p);
-    await(b_has_keys, token);
+    struct session *p = share(ROLE_PUBLISH, token);
     uint32_t term = a.r->group[0].term;
     take_over(&b, term + 1);
     await(b_holds_both, NULL);
@@ -637,10 +641,7 @@ static void test_a_partner_dies_unseen(void **state)
 static void test_drain(void **state)
 {
     char token[40], why[200];
-    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
-    snprintf(token, sizeof(token), "%s", session_token(p));
-    give_keys(p);
-    await(b_has_keys, token);
+    share(ROLE_PUBLISH, token);
     assert_int_equal(replicate_drain(a.r, why, sizeof(why)), 0);
     await(b_holds_both, NULL);
     struct session_reply reply;
@@ -655,10 +656,7 @@ static void test_drain(void **state)
 static void test_a_hand_over_said_twice(void **state)
 {
     char token[40], why[200];
-    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
-    snprintf(token, sizeof(token), "%s", session_token(p));
-    give_keys(p);
-    await(b_has_keys, token);
+    share(ROLE_PUBLISH, token);
     pass(300); // nothing is in the way any more
     assert_int_equal(replicate_drain(a.r, why, sizeof(why)), 0);
     assert_true(a.r->group[0].handing);
@@ -677,10 +675,7 @@ static void test_a_hand_over_said_twice(void **state)
 static void test_split_brain(void **state)
 {
     char token[40];
-    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
-    snprintf(token, sizeof(token), "%s", session_token(p));
-    give_keys(p);
-    await(b_has_keys, token);
+    share(ROLE_PUBLISH, token);
     uint32_t term = a.r->group[0].term;
     replink_drop(a.r->link, "the test cuts the path");
     take_over(&b, term + 1);
@@ -723,10 +718,7 @@ static void test_resynchronisation(void **state)
 static void test_a_node_comes_back(void **state)
 {
     char token[40];
-    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
-    snprintf(token, sizeof(token), "%s", session_token(p));
-    give_keys(p);
-    await(b_has_keys, token);
+    share(ROLE_PUBLISH, token);
     uint32_t term = a.r->group[0].term;
     uint16_t port = replink_port(a.r->link);
     a.config->parsed.partner.listen = address(1, port);
@@ -883,10 +875,7 @@ static void test_ice_restarts_at_either_node(void **state)
 {
     char token[40];
     struct patched p;
-    struct session *s = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
-    snprintf(token, sizeof(token), "%s", session_token(s));
-    give_keys(s);
-    await(b_has_keys, token);
+    struct session *s = share(ROLE_PUBLISH, token);
     check_restart(&a, token, "first");
     check_restart(&b, token, "second");
     const struct logged *ta = last(&a, MSG_SESSION_ICE, s->id);
@@ -917,10 +906,7 @@ static void test_an_ice_restart_that_has_to_wait(void **state)
 {
     char token[40];
     struct patched p;
-    struct session *s = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
-    snprintf(token, sizeof(token), "%s", session_token(s));
-    give_keys(s);
-    await(b_has_keys, token);
+    share(ROLE_PUBLISH, token);
 
     a.r->group[0].role = GROUP_STANDBY; // between two words of the partners
     assert_true(patch(at(&b, token), "first", "*", &p));
@@ -984,10 +970,7 @@ static void test_another_version_comes_to_a_living_pair(void **state)
     static const struct replink_handlers handlers = {
         .hello = other_version, .up = ignore_greeting, .down = ignore_down};
     char token[40], why[256] = "";
-    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
-    snprintf(token, sizeof(token), "%s", session_token(p));
-    give_keys(p);
-    await(b_has_keys, token);
+    share(ROLE_PUBLISH, token);
     uint64_t connections = replink_counts(a.r->link)->connections;
     struct replink *other;
     struct replink_config config = {.node = "b",
@@ -1022,10 +1005,7 @@ static bool a_hung_up(void *opaque)
 static void test_a_partner_that_floods(void **state)
 {
     char token[40];
-    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
-    snprintf(token, sizeof(token), "%s", session_token(p));
-    give_keys(p);
-    await(b_has_keys, token);
+    struct session *p = share(ROLE_PUBLISH, token);
     awaited = a_hung_up;
     assert_true(run_until(&loop, serve_and_look, token, 20000));
     assert_ptr_equal(at(&a, token), p);
@@ -1102,10 +1082,7 @@ static void test_too_many_answers_wait(void **state)
 // Sessions that a node stands by for take room like its own.
 static void test_a_full_partner(void **state)
 {
-    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
-    give_keys(p);
-    make_live(&a, p);
-    await(b_sees_live, "demo");
+    go_live();
     for (int i = 0; i < SLOTS - 1; i++)
         post(&b, ROLE_PLAY, "demo", NULL, 0);
     pass(50);

@@ -127,11 +127,8 @@ static void read_figures(void)
 
 static void put(void)
 {
-    uint8_t wire[1600], body[500] = {0};
     bool key = next_index % 50 == 0;
-    size_t size =
-        world_seal(&world, &publisher, VIDEO_SSRC, ++next_index, key, body, sizeof(body), wire);
-    world_inject(&world, GATE, &publisher.addr, world.config.media4.port, wire, size);
+    world_publish(&world, &publisher, GATE, ++next_index, key, 500);
 }
 
 // The viewer has lost a packet, and cannot decode.

@@ -50,17 +50,7 @@ static int setup(void **state)
                                                  .cache_mbufs = 4095,
                                                  .bfd = 1}))
         return -1;
-    struct msg_peer peer = {.head = {.type = MSG_PEER, .length = sizeof(peer), .id = 1},
-                            .remote4 = partner_addr,
-                            .workers = 1,
-                            .present = 1,
-                            .bfd_tx_us = 10000,
-                            .bfd_rx_us = 10000,
-                            .bfd_multiplier = 3};
-    for (int i = 0; i < MSG_TRUNK_KEY; i++) {
-        peer.local[i] = (uint8_t)i;
-        peer.remote[i] = (uint8_t)(50 + i);
-    }
+    struct msg_peer peer = world_partner(&partner_addr, 0, 1);
     world_tell(&world, 0, &peer);
     open_stream(OWN, OWN_TRUNK);
     open_stream(SHARED, SHARED_TRUNK);
@@ -112,10 +102,7 @@ static void go_on(void)
 
 static void publish(void)
 {
-    uint8_t wire[1600], body[300] = {(uint8_t)own_index};
-    size_t size = world_seal(&world, &publisher, VIDEO_SSRC, own_index, own_index == 100, body,
-                             sizeof(body), wire);
-    world_inject(&world, 0, &publisher.addr, world.config.media4.port, wire, size);
+    world_publish(&world, &publisher, 0, own_index, own_index == 100, 300);
     own_index++;
     own_sent++;
 }

@@ -15,10 +15,7 @@ static struct client publisher;
 
 static void publish(uint64_t index, bool keyframe)
 {
-    uint8_t wire[1600], body[100] = {0};
-    size_t size =
-        world_seal(&world, &publisher, VIDEO_SSRC, index, keyframe, body, sizeof(body), wire);
-    world_inject(&world, 0, &publisher.addr, world.config.media4.port, wire, size);
+    world_publish(&world, &publisher, 0, index, keyframe, 100);
     world_turn(&world);
 }
 
