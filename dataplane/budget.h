@@ -17,4 +17,15 @@ static inline void budget_spend(uint64_t *used_ns, uint64_t now_ns, uint64_t eac
     *used_ns = (*used_ns > now_ns ? *used_ns : now_ns) + each_ns;
 }
 
+// How many of `wanted` times are left; spends them.
+static inline uint32_t budget_take(uint64_t *used_ns, uint64_t now_ns, uint64_t each_ns,
+                                   uint32_t burst, uint32_t wanted)
+{
+    uint64_t used = *used_ns > now_ns ? *used_ns : now_ns;
+    uint64_t gone = (used - now_ns + each_ns - 1) / each_ns, left = gone < burst ? burst - gone : 0;
+    uint32_t taken = left < wanted ? (uint32_t)left : wanted;
+    *used_ns = used + taken * each_ns;
+    return taken;
+}
+
 #endif

@@ -1,4 +1,5 @@
 #include "feedback.h"
+#include "budget.h"
 #include "failover.h"
 #include "fanout.h"
 #include "ingest.h"
@@ -65,9 +66,6 @@ static void ask(struct worker *worker, const struct request *r, uint16_t seq)
 {
     struct track *track = r->track;
     struct session_track *state = &r->session->feedback[r->number];
-    r->session->nacks++;
-    state->asked_since_report++;
-    worker_count(worker, COUNT_nack_asked, 1);
     uint64_t highest = (track->next_index + r->sub->delta) & INDEX_MASK;
     uint64_t index = (rtp_nearest_seq(highest, seq) - r->sub->delta) & INDEX_MASK;
     const struct media *media = r->sub->numbered ? cache_get(&track->ring, index) : NULL;
@@ -205,7 +203,14 @@ static void on_nack(struct worker *worker, struct session *session,
         return;
     struct request request = {session, track, sub, number};
     earn(worker, &request);
-    while (rtcp_nack_next(&iter, &seq))
+    uint32_t count = rtcp_nack_count(&iter);
+    uint32_t taken =
+        budget_take(&session->asks_ns, worker->now_ns, NACK_ASK_NS, NACK_ASK_BURST, count);
+    session->nacks += count;
+    session->feedback[number].asked_since_report += count;
+    worker_count(worker, COUNT_nack_asked, count);
+    stats_add(&worker->stats->drop[DROP_nack_flood], count - taken);
+    for (uint32_t i = 0; i < taken && rtcp_nack_next(&iter, &seq); i++)
         ask(worker, &request, seq);
 }
 

@@ -187,6 +187,14 @@ bool rtcp_nack_next(struct rtcp_nack_iter *iter, uint16_t *seq)
     return true;
 }
 
+uint32_t rtcp_nack_count(const struct rtcp_nack_iter *iter)
+{
+    uint32_t count = (uint32_t)__builtin_popcount(iter->blp);
+    for (const uint8_t *at = iter->at; iter->end - at >= 4; at += 4)
+        count += 1 + (uint32_t)__builtin_popcount(load_be16(at + 2));
+    return count;
+}
+
 bool rtcp_is_pli(const struct rtcp_packet *packet)
 {
     return packet->type == RTCP_PSFB && packet->count == PSFB_PLI && packet->length >= FEEDBACK_LEN;

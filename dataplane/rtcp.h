@@ -113,6 +113,8 @@ struct rtcp_nack_iter {
 };
 bool rtcp_nack_begin(struct rtcp_nack_iter *iter, const struct rtcp_packet *packet);
 bool rtcp_nack_next(struct rtcp_nack_iter *iter, uint16_t *seq);
+// How many are still to come.
+uint32_t rtcp_nack_count(const struct rtcp_nack_iter *iter);
 
 bool rtcp_is_pli(const struct rtcp_packet *packet);
 // FIR entry `index` (0, 1, … until false): its media source and command sequence number.

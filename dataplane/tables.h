@@ -146,6 +146,7 @@ struct layer {
     struct protect_source media, rtx; // ssrc 0: not known yet
     struct rtp_rx_stats stats;
     uint64_t delta;           // the track's index = SRTP index + delta
+    uint64_t asks_ns; // until when it has used up its share of requests, see nack_policy.h
     uint32_t timestamp_delta; // the track's timestamp = RTP timestamp + this
     bool mapped;              // delta is set
     uint64_t packets, bytes, lost, recovered;

@@ -299,6 +299,46 @@ static void test_a_flood_costs_nobody_else(void **state)
     assert_int_equal(session_of(&viewer)->nacks, 200 * RING);
 }
 
+// A viewer that names what never was, and what it has had, in datagrams of 5,984 numbers each: all
+// are counted, and beyond its burst none is looked up. Nobody else is affected, nor is it once it
+// has calmed down.
+static void test_a_flood_of_numbers_is_not_looked_up(void **state)
+{
+    const unsigned entries = 352, numbers = entries * 17;
+    uint8_t packet[1500];
+    uint64_t flood = drops(DROP_nack_flood);
+    for (unsigned i = 0; i < 40; i++)
+        publish((uint32_t)(3000 + i * 3000), false, 0);
+    struct fate before = fate_now();
+    for (unsigned i = 0; i < 20; i++) {
+        size_t length = 12 + entries * 4;
+        store_be32(packet, 0x81cd0000 | (uint32_t)(length / 4 - 1));
+        store_be32(packet + 4, 1);
+        store_be32(packet + 8, viewer.rtp[0].ssrc);
+        for (unsigned e = 0; e < entries; e++)
+            store_be32(packet + 12 + (size_t)e * 4, (uint32_t)seq_of(&viewer, 20) << 16 | 0xffff);
+        world_rtcp(&world, &viewer, packet, length);
+        world.out_count = 0;
+    }
+    struct fate now = fate_now();
+    assert_int_equal(now.asked - before.asked, 20 * numbers);
+    assert_int_equal(drops(DROP_nack_flood) - flood, 20 * numbers - NACK_ASK_BURST);
+    assert_int_equal(now.answered - before.answered, 17);
+    assert_int_equal(now.repeated - before.repeated, NACK_ASK_BURST - 17);
+    assert_int_equal(session_of(&viewer)->nacks, 20 * numbers);
+    uint16_t seq = seq_of(&viewer, 1);
+    ask(&viewer, &seq, 1);
+    assert_int_equal(drops(DROP_nack_flood) - flood, 20 * numbers + 1 - NACK_ASK_BURST);
+    seq = seq_of(&other, 1);
+    ask(&other, &seq, 1);
+    assert_int_equal(fate_now().answered - now.answered, 1);
+    world.now_ns += NACK_ASK_NS;
+    seq = seq_of(&viewer, 1);
+    ask(&viewer, &seq, 1);
+    assert_int_equal(fate_now().answered - now.answered, 2);
+    assert_int_equal(drops(DROP_nack_flood) - flood, 20 * numbers + 1 - NACK_ASK_BURST);
+}
+
 static void test_key_frames_come_first(void **state)
 {
     for (unsigned i = 0; i < 40; i++)
@@ -646,6 +686,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_every_request_has_the_fate_of_the_model, begin, end),
         cmocka_unit_test_setup_teardown(test_repeats_within_a_round_trip, begin, end),
         cmocka_unit_test_setup_teardown(test_a_flood_costs_nobody_else, begin, end),
+        cmocka_unit_test_setup_teardown(test_a_flood_of_numbers_is_not_looked_up, begin, end),
         cmocka_unit_test_setup_teardown(test_key_frames_come_first, begin, end),
         cmocka_unit_test_setup_teardown(test_what_matters_most_is_sent_first, begin, end),
         cmocka_unit_test_setup_teardown(test_a_large_loss_is_answered_once, begin_large, end_large),

@@ -1,5 +1,6 @@
 // nack_policy.c: budgets, the adaptive policy's gate, and what payloads say of
 // themselves; and what was answered lately.
+#include "../../dataplane/budget.h"
 #include "../../dataplane/nack_policy.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -131,6 +132,51 @@ static void test_what_is_essential(void **state)
     }
 }
 
+static uint32_t take_share(uint64_t *used_ns, uint64_t now_ns, uint32_t wanted)
+{
+    return budget_take(used_ns, now_ns, NACK_ASK_NS, NACK_ASK_BURST, wanted);
+}
+
+// What the worst honest viewer asks for, for a minute: of 20 Mbit/s in packets of 1,200 bytes a
+// fifth is lost, and each is asked for ten times, every 20 ms, as if nothing were ever sent again.
+// Then a whole second is lost at one go, and asked for as often.
+static void test_no_honest_viewer_asks_too_much(void **state)
+{
+    const unsigned lost_each = 417 * 20 / 1000 + 1; // in 20 ms
+    uint64_t used = 0, now = UINT64_C(1) << 50;
+    for (unsigned step = 0; step < 3000; step++, now += 20000000)
+        assert_int_equal(take_share(&used, now, lost_each * 10), lost_each * 10);
+    for (unsigned times = 0; times < 10; times++, now += 20000000)
+        for (unsigned left = 2083; left;) {
+            unsigned n = left < 17 * 300 ? left : 17 * 300;
+            assert_int_equal(take_share(&used, now, n), n);
+            left -= n;
+        }
+    for (unsigned step = 0; step < 3000; step++, now += 20000000)
+        assert_int_equal(take_share(&used, now, lost_each * 10), lost_each * 10);
+}
+
+// Datagrams of 6,120 numbers, 4,000 a second for ten seconds: a burst, and then the rate to the
+// digit.
+static void test_a_liar_is_looked_up_at_the_rate(void **state)
+{
+    uint64_t used = 0, now = 0, taken = 0, wanted = 0;
+    for (unsigned step = 0; step < 40000; step++, now += 250000) {
+        taken += take_share(&used, now, 6120);
+        wanted += 6120;
+    }
+    uint64_t most = NACK_ASK_BURST + now / NACK_ASK_NS;
+    assert_in_range(taken, most - 100, most);
+    assert_true(wanted > 1000 * taken);
+    assert_int_equal(take_share(&used, now, 0), 0);
+    // Once it behaves, it is treated like all.
+    now += NACK_ASK_BURST * NACK_ASK_NS;
+    assert_int_equal(take_share(&used, now, UINT32_MAX), NACK_ASK_BURST);
+    assert_int_equal(take_share(&used, now, 1), 0);
+    assert_int_equal(take_share(&used, now + NACK_ASK_NS - 1, 1), 0);
+    assert_int_equal(take_share(&used, now + NACK_ASK_NS, 2), 1);
+}
+
 // Who was sent what, when, against all that happened: nothing is taken for another, and what is
 // forgotten in time is a small part even when all viewers together ask for half of what there is
 // room for.
@@ -171,6 +217,8 @@ int main(void)
         cmocka_unit_test(test_a_budget_is_never_overdrawn),
         cmocka_unit_test(test_the_gate_opens_and_shuts_with_hysteresis),
         cmocka_unit_test(test_what_passes),
+        cmocka_unit_test(test_no_honest_viewer_asks_too_much),
+        cmocka_unit_test(test_a_liar_is_looked_up_at_the_rate),
         cmocka_unit_test(test_what_was_sent_again_lately),
         cmocka_unit_test(test_what_is_essential),
     };

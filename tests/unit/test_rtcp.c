@@ -311,9 +311,11 @@ static void test_nack_round_trip(void **state)
         assert_int_equal(rtcp_next(&iter, &p), 1);
         assert_true(rtcp_nack_begin(&nack, &p));
         for (size_t i = 0; i < count; i++) {
+            assert_int_equal(rtcp_nack_count(&nack), count - i);
             assert_true(rtcp_nack_next(&nack, &seq));
             assert_int_equal(seq, lost[i]);
         }
+        assert_int_equal(rtcp_nack_count(&nack), 0);
         assert_false(rtcp_nack_next(&nack, &seq));
         if (round % 40 == 0)
             assert_int_equal(length, 12 + (count + 16) / 17 * 4);
