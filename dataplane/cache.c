@@ -61,15 +61,18 @@ void cache_free(struct cache *cache)
     cache->slots = NULL;
 }
 
-// Empties the slots of the indexes between the old and the new highest, which were never received.
+// Moves on to a new highest index. The slots of those between, which were never received, are
+// emptied CACHE_SWEEP at a time: a jump costs its sender's neighbours no more than a packet does.
 static void advance(struct cache *cache, uint64_t index)
 {
-    uint64_t gap = index - cache->highest;
-    if (gap > (uint64_t)cache->mask + 1)
-        gap = (uint64_t)cache->mask + 1;
-    for (uint64_t i = 0; i < gap; i++)
-        drop_slot(cache, &cache->slots[(index - i) & cache->mask]);
     cache->highest = index;
+    if (index - cache->swept > cache->mask)
+        cache->swept = index - cache->mask - 1;
+    for (int i = 0; i < CACHE_SWEEP && cache->swept < index; i++) {
+        struct cache_slot *slot = &cache->slots[++cache->swept & cache->mask];
+        if (slot->index != cache->swept)
+            drop_slot(cache, slot);
+    }
 }
 
 // Lets go of the oldest packets until no more than `blocks` blocks are held. They may not come
@@ -80,9 +83,7 @@ static void shrink_to(struct cache *cache, uint32_t blocks)
     if (at < cache->floor)
         at = cache->floor;
     for (; cache->used && cache->pen.held > blocks && at <= cache->highest; at++) {
-        struct cache_slot *slot = &cache->slots[at & cache->mask];
-        if (slot->index == at)
-            drop_slot(cache, slot);
+        drop_slot(cache, &cache->slots[at & cache->mask]); // its own, or one from before a jump
         cache->floor = at + 1;
     }
 }
@@ -121,13 +122,14 @@ int cache_put(struct cache *cache, uint64_t index, const void *packet, size_t si
     memcpy(copy, packet, size);
     if (!cache->started) {
         cache->started = 1;
-        cache->highest = cache->checked_highest = index;
+        cache->highest = cache->swept = cache->checked_highest = index;
     } else if (index > cache->highest) {
         advance(cache, index);
     }
     drop_slot(cache, slot);
     *slot = (struct cache_slot){.index = index, .packet = copy};
     cache->used++;
+    cache->received++;
     return 0;
 }
 
@@ -136,20 +138,21 @@ static int resize_to(struct cache *cache, uint32_t size)
     struct cache_slot *slots = calloc(size, sizeof(*slots));
     if (!slots)
         return 0;
+    uint32_t kept = size - 1 < cache->mask ? size - 1 : cache->mask;
     for (uint32_t i = 0; i <= cache->mask; i++) {
         struct cache_slot *old = &cache->slots[i];
-        if (old->packet && cache->highest - old->index < size)
+        if (old->packet && cache->highest - old->index <= kept)
             slots[old->index & (size - 1)] = *old;
         else
             drop_slot(cache, old);
     }
     free(cache->slots);
     // What the smaller of the two rings had no place for is gone, and may not come again.
-    uint32_t kept = size - 1 < cache->mask ? size - 1 : cache->mask;
     if (cache->started && cache->highest > kept && cache->highest - kept > cache->floor)
         cache->floor = cache->highest - kept;
     cache->slots = slots;
     cache->mask = size - 1;
+    cache->swept = cache->highest;
     return 1;
 }
 
@@ -159,9 +162,12 @@ int cache_resize(struct cache *cache, uint64_t now_ns)
     if (!cache->started || elapsed < RESIZE_INTERVAL_NS)
         return 0;
     uint64_t packets = cache->highest - cache->checked_highest;
+    if (packets > UINT64_C(2) * cache->received)
+        packets = UINT64_C(2) * cache->received;
     bool first = cache->checked_ns == 0;
     cache->checked_ns = now_ns;
     cache->checked_highest = cache->highest;
+    cache->received = 0;
     if (first)
         return 0;
     // A quarter more than the rate of the last interval asks for, against bursts.

@@ -7,6 +7,10 @@
 
 #include "cache_store.h"
 
+// Most slots that one packet looks at, however many numbers were left out before it. What has
+// fallen out of the ring by such a jump is let go of with the packets that follow.
+#define CACHE_SWEEP 64
+
 struct cache_slot {
     uint64_t index;        // extended sequence number (48 bits)
     const uint8_t *packet; // in the store; NULL: empty
@@ -20,10 +24,12 @@ struct cache {
     uint32_t used;       // packets held
     uint32_t min, max;   // bounds of the number of slots, powers of two
     uint64_t highest;    // highest index ever put; meaningful once `started`
+    uint64_t swept;      // no slot of an index up to it holds an older packet
     uint64_t floor;      // no index below it is taken: another packet may have stood there
     uint64_t span_ns;    // time that the ring should hold
     uint64_t checked_ns; // when the size was last looked at
     uint64_t checked_highest;
+    uint32_t received; // packets since then
     uint32_t started;
 };
 
@@ -51,7 +57,8 @@ static inline const void *cache_get(const struct cache *cache, uint64_t index)
     return slot->packet && slot->index == index ? slot->packet : NULL;
 }
 
-// Adapts the size to the track's rate, at most twice a second; call it as time goes by. Growing is
+// Adapts the size to the track's rate, at most twice a second, for twice the packets that came at
+// most, however many numbers lie between them; call it as time goes by. Growing is
 // immediate, shrinking only by half when three quarters are unneeded. Keeps the packets that fit.
 // Returns true if the size changed. An allocation that fails leaves the ring as it was.
 int cache_resize(struct cache *cache, uint64_t now_ns);

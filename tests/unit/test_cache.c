@@ -306,6 +306,83 @@ static void test_a_life_against_the_model(void **state)
     cache_free(&life.cache);
 }
 
+// A publisher may leave out as many numbers as it likes, in each packet: none costs more than a few
+// looks at the ring, what is held stays right, and what has fallen out is let go of soon.
+static void test_jumps_cost_little(void **state)
+{
+    enum { SLOTS = 1024 };
+    static uint8_t there[MODEL];
+    struct cache cache;
+    memset(there, 0, sizeof(there));
+    srandom(3);
+    assert_int_equal(cache_init(&cache, store, SLOTS, SLOTS, SPAN_MS * MS), 0);
+    uint64_t next = 1;
+    for (int step = 0; step < 6000; step++) {
+        uint32_t used = cache.used;
+        bool calm = step % 2000 < 1500;
+        next += calm ? 1 : 1 + (uint64_t)random() % (2 * SLOTS);
+        if (next >= MODEL)
+            break;
+        assert_int_equal(put(&cache, next), 0);
+        there[next] = 1;
+        assert_true(cache.used + CACHE_SWEEP >= used);
+        uint64_t late = next - (uint64_t)random() % SLOTS;
+        if (step % 3 == 0 && late < next) {
+            assert_int_equal(put(&cache, late), there[late] ? -EEXIST : 0);
+            there[late] = 1;
+        }
+        if (step % 50)
+            continue;
+        uint32_t held = 0;
+        for (uint64_t i = next < SLOTS ? 0 : next - SLOTS + 1; i <= next; i++) {
+            assert_int_equal(has(&cache, i), there[i]);
+            held += there[i];
+        }
+        assert_true(cache.used >= held);
+        if (step % 2000 > 3 * SLOTS / CACHE_SWEEP && calm)
+            assert_int_equal(cache.used, held);
+    }
+    assert_true(next > 4 * SLOTS);
+    cache_relieve(&cache);
+    cache_free(&cache);
+}
+
+// What is left out asks for no room either: a ring grows by what it holds.
+static void test_jumps_grow_nothing(void **state)
+{
+    struct cache cache;
+    uint64_t index = 1, now = 1000 * MS;
+    assert_int_equal(cache_init(&cache, store, 64, 16384, 1000 * MS), 0);
+    for (int n = 0; n < 500; n++, index += 32767, now += 10 * MS) { // 100 a second
+        assert_int_equal(put(&cache, index), 0);
+        cache_resize(&cache, now);
+    }
+    assert_in_range(cache_slots(&cache), 64, 256);
+    cache_free(&cache);
+}
+
+// A ring whose memory is short lets go of what it has not swept, too.
+static void test_a_jump_hides_no_memory(void **state)
+{
+    struct cache cache;
+    assert_int_equal(cache_init(&cache, store, 1024, 2048, 1000 * MS), 0);
+    fill(&cache, 1, 1025);
+    fill(&cache, 3000, 3001);
+    uint32_t held = cache.pen.held;
+    assert_true(cache.used > 1024 - CACHE_SWEEP - 1);
+    cache_relieve(&cache);
+    assert_in_range(cache.pen.held, 1, held / 2);
+    assert_true(has(&cache, 3000));
+    // Nor does it come back in a larger one.
+    fill(&cache, 4500, 4501);
+    cache_resize(&cache, 1000 * MS);
+    fill(&cache, 4501, 5501);
+    assert_true(cache_resize(&cache, 1500 * MS));
+    assert_int_equal(cache_slots(&cache), 2048);
+    assert_int_equal(cache.used, 1001);
+    cache_free(&cache);
+}
+
 // ---- the store
 
 // A stream's second costs its bytes, and what is written here.
@@ -438,6 +515,9 @@ int main(void)
         WITH_STORE(test_grows_and_shrinks_with_the_rate),
         WITH_STORE(test_what_is_gone_stays_gone),
         WITH_STORE(test_a_life_against_the_model),
+        WITH_STORE(test_jumps_cost_little),
+        WITH_STORE(test_jumps_grow_nothing),
+        WITH_STORE(test_a_jump_hides_no_memory),
         WITH_STORE(test_what_a_packet_takes),
         WITH_STORE(test_rings_share_the_store),
         WITH_STORE(test_a_newcomer_gets_its_share),
