@@ -12,6 +12,9 @@ int feedback_send(struct worker *worker, struct session *session, uint8_t *packe
     size_t size;
     if (!tables_sender(&worker->tables, session)->proven)
         return -ENOTCONN;
+    // Where the indexes end, a key ends (RFC 3711 9.2).
+    if (session->rtcp_index >> 31)
+        return -EOVERFLOW;
     // An index is spent even if the packet is not sent: never twice (RFC 3711 3.4).
     int rc = protect_rtcp_seal(worker->protect, &session->rtcp_tx, packet, length,
                                session->rtcp_index++ & 0x7fffffff, &size);

@@ -1,6 +1,7 @@
 // RTCP from clients against a whole worker: every packet that is asked for again is sent or has a
 // name for why not, as a naive model says; floods cost nobody else; reports, key-frame wishes and
 // what is hostile.
+#include "../../dataplane/feedback.h"
 #include "../sim/world.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -680,6 +681,24 @@ static void test_a_report_counts_payload(void **state)
     assert_int_equal(sender.bytes, 200 * sub->packets);
 }
 
+// After 2^31 SRTCP packets a key has no index left: nothing is sent then, least of all the first
+// ones again.
+static void test_no_index_comes_twice(void **state)
+{
+    uint8_t packet[128];
+    size_t size = sizeof(packet) - PROTECT_RTCP_ROOM;
+    struct worker *worker = &world.workers[0];
+    struct session *session = session_of(&viewer);
+    uint64_t sent = worker->stats->count[COUNT_rtcp_out];
+    session->rtcp_index = 0x7ffffffe;
+    for (unsigned i = 0; i < 5; i++) {
+        size_t length = rtcp_write_rr(packet, size, 0, 1, NULL, 0);
+        assert_int_equal(feedback_send(worker, session, packet, length), i < 2 ? 0 : -EOVERFLOW);
+    }
+    assert_int_equal(worker->stats->count[COUNT_rtcp_out] - sent, 2);
+    assert_true(session->rtcp_index == UINT32_C(1) << 31);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -696,6 +715,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_key_frames_are_wished_for, begin, end),
         cmocka_unit_test_setup_teardown(test_what_is_hostile_is_dropped_by_name, begin, end),
         cmocka_unit_test_setup_teardown(test_a_viewer_that_goes_is_told_bye, begin, end),
+        cmocka_unit_test_setup_teardown(test_no_index_comes_twice, begin, end),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
