@@ -47,10 +47,10 @@ void failover_tell_numbers(struct worker *worker, struct session *session)
         .head = {.type = MSG_SESSION_NUMBERS, .length = sizeof(message), .id = session->id}};
     for (int t = 0; t < session->tracks; t++) {
         const struct sub *sub = &sender->sub[t];
-        if (!sub->numbered)
+        if (!sub_numbered(sub))
             continue;
         message.numbers.numbered |= (uint8_t)(1u << t);
-        message.numbers.delta[t] = sub->delta;
+        message.numbers.delta[t] = sub->delta & INDEX_MASK;
         message.numbers.rtx_limit[t] = session->rtx_asked[t] & INDEX_MASK;
     }
     session->numbers_owed = worker_tell(worker, &message) != 0;
@@ -82,7 +82,7 @@ void failover_sweep(struct worker *worker, struct session *session)
     if (session->path_owed)
         ice_tell_path(worker, session);
     for (int t = 0; t < session->tracks; t++)
-        numbered |= (uint8_t)(sender->sub[t].numbered << t);
+        numbered |= (uint8_t)(sub_numbered(&sender->sub[t]) << t);
     if (sender->group && (session->numbers_owed || numbered != session->numbers_told))
         failover_tell_numbers(worker, session);
 }
@@ -156,8 +156,7 @@ void failover_adopt(struct worker *worker, const struct msg_session_adopt *messa
         // Who serves has numbers of its own, unless the session is the other's that it never sent.
         if ((active && !sub->foreign) || !(message->numbers.numbered & 1u << t))
             continue;
-        sub->delta = message->numbers.delta[t];
-        sub->numbered = true;
+        sub_number(sub, message->numbers.delta[t]);
         sub->foreign = false;
         sub->keyed = true;
     }

@@ -132,10 +132,8 @@ static inline bool takes(struct sub *sub, const struct media *meta, bool video)
             return false;
         sub->keyed = true;
     }
-    if (!sub->numbered) {
-        sub->numbered = true;
-        sub->delta = (sub->delta - meta->index) & INDEX_MASK;
-    }
+    if (!sub_numbered(sub))
+        sub_number(sub, sub->delta - meta->index);
     // Older than the viewer's first packet.
     return ((meta->index + sub->delta) & INDEX_MASK) < INDEX_MASK / 2;
 }

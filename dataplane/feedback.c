@@ -17,7 +17,7 @@ int feedback_send(struct worker *worker, struct session *session, uint8_t *packe
         return -EOVERFLOW;
     // An index is spent even if the packet is not sent: never twice (RFC 3711 3.4).
     int rc = protect_rtcp_seal(worker->protect, &session->rtcp_tx, packet, length,
-                               session->rtcp_index++ & 0x7fffffff, &size);
+                               session->rtcp_index++, &size);
     if (rc == 0)
         rc = worker_send_payload(worker, session, packet, size);
     if (rc == 0)
@@ -71,7 +71,7 @@ static void ask(struct worker *worker, const struct request *r, uint16_t seq)
     struct session_track *state = &r->session->feedback[r->number];
     uint64_t highest = (track->next_index + r->sub->delta) & INDEX_MASK;
     uint64_t index = (rtp_nearest_seq(highest, seq) - r->sub->delta) & INDEX_MASK;
-    const struct media *media = r->sub->numbered ? cache_get(&track->ring, index) : NULL;
+    const struct media *media = sub_numbered(r->sub) ? cache_get(&track->ring, index) : NULL;
     if (!media) {
         worker_drop(worker, DROP_nack_missing);
         return;

@@ -213,16 +213,18 @@ static void describe(struct media *media, const struct stream *stream, const str
 // session that the partner serves are the partner's to move.
 static void enter_space(struct worker *worker, struct track *track, uint64_t index)
 {
+    uint64_t from = (track->next_index - 1) >> INDEX_SPACE_BITS, to = index >> INDEX_SPACE_BITS;
     for (uint32_t v = 0; track->next_index && v < track->viewer_count; v++) {
         const struct viewer_ref *viewer = &track->viewers[v];
         struct sender *sender = &worker->tables.senders[viewer->session];
         struct sub *sub = &sender->sub[viewer->track];
-        if (!sub->numbered || !failover_active(worker, sender->group))
+        if (!sub_numbered(sub) || sub_moved(sub, from, to) ||
+            !failover_active(worker, sender->group))
             continue;
         // Whoever had the track before may have sent some that never came here.
         uint64_t spare = sender->group ? INDEX_SPARE : 0;
-        sub->delta = (sub->delta + track->next_index + spare - index) & INDEX_MASK;
         worker->tables.sessions[viewer->session].numbers_told = 0;
+        sub_move(sub, sub->delta + track->next_index + spare - index, to);
     }
     cache_clear(&track->ring, index);
     track->next_index = index;

@@ -53,7 +53,8 @@ struct session_path {
 // outlive the stream and the process, because none may be used twice with one key.
 struct sub {
     _Alignas(ABI_CACHE_LINE) uint64_t delta; // our index = the track's index + delta, mod 2^48;
-                                             // before `numbered`: the first index to use
+                                             // while not numbered, the first index to use. Above
+                                             // the 48 bits what must change with it, see sub_number
     uint64_t packets;
     uint64_t bytes;     // of whole RTP packets
     uint64_t octets;    // of their payloads
@@ -63,13 +64,49 @@ struct sub {
     uint32_t place; // in the track's viewers; SUB_NONE: not joined
     uint8_t pt, rtx_pt;
     uint8_t map;      // of the track's maps
-    bool numbered;    // delta is set
     bool keyed;       // video: a key frame has been sent
     bool catching_up; // it gets the ring's packets first, see catchup.h; never true while keyed
     bool foreign;     // its numbers are the partner's to say, which has not done so yet
-    uint8_t pad[1];
+    uint8_t pad[2];
 };
 _Static_assert(sizeof(struct sub) == ABI_CACHE_LINE, "one line per viewer and track");
+
+#define SUB_NUMBERED (UINT64_C(1) << 63) // in delta
+#define SUB_SPACE_BIT 48                 // where the number of a space begins, 15 bits of it
+
+static inline bool sub_numbered(const struct sub *sub)
+{
+    return sub->delta & SUB_NUMBERED;
+}
+
+// From here on the viewer's numbers are the track's plus `delta`. One store, because the process
+// may end at any instant, and what it leaves must say either the one or the other.
+static inline void sub_number(struct sub *sub, uint64_t delta)
+{
+    __atomic_store_n(&sub->delta, (delta & INDEX_MASK) | SUB_NUMBERED, __ATOMIC_RELAXED);
+}
+
+// The same where the track goes on in the index space number `space`: noted, so that who is
+// interrupted between two viewers does not move the first one twice.
+static inline void sub_move(struct sub *sub, uint64_t delta, uint64_t space)
+{
+    uint64_t note = (space << SUB_SPACE_BIT) & ~(SUB_NUMBERED | INDEX_MASK);
+    __atomic_store_n(&sub->delta, (delta & INDEX_MASK) | note | SUB_NUMBERED, __ATOMIC_RELAXED);
+}
+
+// Whether it has been moved to that space already, while its track is still in another one. Spaces
+// that are noted alike are not told apart, nor is one noted as 0 from none: then it has not.
+static inline bool sub_moved(const struct sub *sub, uint64_t from, uint64_t to)
+{
+    const uint64_t bits = 0x7fff;
+    return (to & bits) && ((from ^ to) & bits) && ((sub->delta >> SUB_SPACE_BIT ^ to) & bits) == 0;
+}
+
+// Its numbers stay with it: they go on at `first` when it is numbered again.
+static inline void sub_unnumber(struct sub *sub, uint64_t first)
+{
+    __atomic_store_n(&sub->delta, first & INDEX_MASK, __ATOMIC_RELAXED);
+}
 
 // What the fan-out reads and writes of a viewer's session, apart from the rest so that thousands of
 // them fit the caches: an odd number of lines, or all would compete for the same cache sets.
@@ -109,6 +146,7 @@ struct session {
     struct protect_rtcp_rx rtcp_rx;
     struct protect_rtcp_source rtcp_source[SESSION_RTCP_SOURCES];
     uint64_t nacks, resent, plis;
+    uint64_t asks_ns; // until when it has used up its share of requests, see nack_policy.h
     uint32_t rtt_us;
     bool numbers_owed;     // what the partner is to be told found the channel full
     bool path_owed;        // the control plane is to be told of the path once it is ours to use
@@ -146,7 +184,6 @@ struct layer {
     struct protect_source media, rtx; // ssrc 0: not known yet
     struct rtp_rx_stats stats;
     uint64_t delta;           // the track's index = SRTP index + delta
-    uint64_t asks_ns; // until when it has used up its share of requests, see nack_policy.h
     uint32_t timestamp_delta; // the track's timestamp = RTP timestamp + this
     bool mapped;              // delta is set
     uint64_t packets, bytes, lost, recovered;

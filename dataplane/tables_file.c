@@ -17,7 +17,7 @@ struct table_file {
 };
 
 #define PAGE 4096u
-#define LAYOUT 2 // one more whenever a field changes what it means, so that no size tells
+#define LAYOUT 3 // one more whenever a field changes what it means, so that no size tells
 
 // What of the file's layout does not depend on the configuration, for who wants to know before this
 // program is started (controlplane/installed.c).
@@ -156,6 +156,8 @@ static bool adopt_session(struct tables *tables, struct protect *protect, struct
     if (session->state == SESSION_KEYED && session->role == ROLE_PLAY &&
         protect_tx_adopt(protect, &sender->tx))
         return false;
+    // Of the two, the state alone says it: its process may have ended between them.
+    sender->keyed = session->state == SESSION_KEYED && session->role == ROLE_PLAY;
     struct abi_addr key = {0};
     memcpy(key.ip, session->ice.ufrag, MSG_UFRAG_LEN);
     map_put(&tables->by_ufrag, &key, tables_slot(tables, session));

@@ -74,9 +74,8 @@ static void leave_track(struct tables *tables, struct track *track, const struct
     struct sub *sub = &tables->senders[viewer->session].sub[viewer->track];
     if (sub->map < TRACK_MAPS)
         track->maps[sub->map].users--;
-    if (sub->numbered)
-        sub->delta = (track->next_index + sub->delta + INDEX_SPARE) & INDEX_MASK;
-    sub->numbered = false;
+    if (sub_numbered(sub))
+        sub_unnumber(sub, track->next_index + sub->delta + INDEX_SPARE);
     tables->sessions[viewer->session].numbers_told = 0;
     sub->keyed = false;
     sub->catching_up = false;
@@ -252,10 +251,8 @@ int tables_join(struct tables *tables, struct session *session)
         sub->map = take_map(track, config);
         // From here on the numbers are a pure function of the track's: whoever holds this state
         // writes the same bytes under the same index.
-        if (!sub->numbered && !sub->foreign && track->next_index) {
-            sub->delta = (sub->delta - track->next_index) & INDEX_MASK;
-            sub->numbered = true;
-        }
+        if (!sub_numbered(sub) && !sub->foreign && track->next_index)
+            sub_number(sub, sub->delta - track->next_index);
     }
     return 0;
 }

@@ -1,6 +1,7 @@
 // Where packets get their numbers: publishers that come, go and come back elsewhere, against a
 // record of everything that viewers were sent. No index may ever stand for two different packets
 // (design.md, invariants).
+#include "../../dataplane/ingest.h"
 #include "../sim/world.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -225,6 +226,54 @@ static void test_viewers_elsewhere_go_on_with_new_numbers(void **state)
     close_streams();
 }
 
+// The process ends while it moves viewers to the next publisher's index space: who takes the tables
+// up moves those that had not been, and nobody twice.
+static void test_an_interrupted_move_is_finished(void **state)
+{
+    struct client first, second, viewer[2];
+    struct tables *tables = &world.workers[0].tables;
+    world_open_stream(&world, STREAM_ID, 0, 0);
+    join(&first, ROLE_PUBLISH, 0, 2);
+    join(&viewer[0], ROLE_PLAY, 0, 3);
+    join(&viewer[1], ROLE_PLAY, 0, 5);
+    for (uint64_t i = 1; i <= 20; i++)
+        publish(&first, i, i == 1);
+    // take() empties the frames of both.
+    for (unsigned v = 0; v < 2; v++)
+        replay_commit(&viewer[v].rtp[0].replay,
+                      (tables_stream(tables, STREAM_ID)->track[0].next_index - 1 +
+                       tables_sub(tables, tables_session(tables, viewer[v].id), 0)->delta) &
+                          INDEX_MASK);
+    assert_true(world_leave(&world, &first));
+    world_open_stream(&world, STREAM_ID, 1, 1);
+    world_open_stream(&world, STREAM_ID, 0, 1);
+    forward(1, 1);
+    join(&second, ROLE_PUBLISH, 1, 4);
+    world_pass(&world, 300);
+    world.out_count = 0;
+    struct track *track = &tables_stream(tables, STREAM_ID)->track[0];
+    struct sub *late = tables_sub(tables, tables_session(tables, viewer[1].id), 0);
+    uint64_t next = track->next_index, delta = late->delta;
+    publish(&second, 1, true);
+    assert_true(track->next_index >> INDEX_SPACE_BITS != next >> INDEX_SPACE_BITS);
+    // As if it had ended between the two: the ring starts empty where the old one ended.
+    track->next_index = next;
+    late->delta = delta;
+    cache_clear(&track->ring, next);
+    world.out_count = 0;
+    for (uint64_t i = 2; i <= 10; i++)
+        publish(&second, i, false);
+    for (unsigned v = 0; v < 2; v++) {
+        const struct sub *sub = tables_sub(tables, tables_session(tables, viewer[v].id), 0);
+        uint64_t behind = ((track->next_index - 1 + sub->delta) & INDEX_MASK) -
+                          replay_top(&viewer[v].rtp[0].replay);
+        assert_int_equal(behind, v == 0 ? 10 : 9); // the late one has had no first packet
+        assert_true(world_leave(&world, &viewer[v]));
+    }
+    assert_true(world_leave(&world, &second));
+    close_streams();
+}
+
 // A publisher may change its SSRC and come back to an old one. Whoever recorded packets of the old
 // one may not: neither play them to the viewers nor take the layer from the new one.
 static void test_a_given_up_ssrc_keeps_its_window(void **state)
@@ -288,6 +337,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_late_first_packet_takes_no_used_index),
         cmocka_unit_test(test_viewers_elsewhere_go_on_with_new_numbers),
+        cmocka_unit_test(test_an_interrupted_move_is_finished),
         cmocka_unit_test(test_a_given_up_ssrc_keeps_its_window),
         cmocka_unit_test(test_other_payload_types_of_a_known_ssrc_go_nowhere),
     };

@@ -200,8 +200,7 @@ static void test_numbers_go_on(void **state)
     // The first index, until there is a track index: with room below it.
     assert_in_range(sub->delta, INDEX_SPARE, 0x7fff);
     stream->track[0].next_index = 0x100000;
-    sub->delta = (sub->delta - 0x100000) & INDEX_MASK;
-    sub->numbered = true;
+    sub_number(sub, sub->delta - 0x100000);
     stream->track[0].next_index += 50; // packets sent
     uint64_t next = (stream->track[0].next_index + sub->delta) & INDEX_MASK;
     tables_leave(&tables, viewer);
@@ -209,6 +208,58 @@ static void test_numbers_go_on(void **state)
     tables_join(&tables, viewer);
     sub = tables_sub(&tables, viewer, 0);
     assert_true(((stream->track[0].next_index + sub->delta) & INDEX_MASK) == next + INDEX_SPARE);
+}
+
+// The process may end between any two of its writes. Of a viewer's keys the state alone says that
+// they are there, so who ended just behind it leaves a viewer that is sent to.
+static void test_a_viewer_is_keyed_as_its_state_says(void **state)
+{
+    static const struct {
+        enum session_role role;
+        enum session_state state;
+        bool written, keyed;
+    } rows[] = {{ROLE_PLAY, SESSION_KEYED, false, true},
+                {ROLE_PLAY, SESSION_OPEN, true, false},
+                {ROLE_PUBLISH, SESSION_KEYED, false, false}};
+    uint8_t master[MSG_KEY_MAX] = {1};
+    open_stream();
+    for (uint32_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct session *session = open_session(1, i, rows[i].role);
+        struct sender *sender = tables_sender(&tables, session);
+        assert_int_equal(protect_tx_init(protect, &sender->tx, PROFILE_AEAD_AES_128_GCM, master),
+                         0);
+        session->state = (uint8_t)rows[i].state;
+        sender->keyed = rows[i].written;
+    }
+    tables_free(&tables);
+    assert_int_equal(tables_init(&tables, &config, dir, 0, protect, store), 0);
+    assert_int_equal(tables.session_count, sizeof(rows) / sizeof(rows[0]));
+    for (uint32_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        assert_int_equal(tables.senders[i].keyed, rows[i].keyed);
+}
+
+// Where a viewer's numbers stand, whether they do, and for which space: one word.
+static void test_numbers_change_in_one_store(void **state)
+{
+    struct sub sub = {.delta = 0x7000};
+    assert_false(sub_numbered(&sub));
+    sub_number(&sub, sub.delta - 0x100000);
+    assert_true(sub_numbered(&sub) &&
+                (sub.delta & INDEX_MASK) == INDEX_MASK + 1 + 0x7000 - 0x100000);
+    const uint64_t from = 0x12345, to = 0x1ffff, alike = 0x1a345;
+    assert_false(sub_moved(&sub, from, to));
+    sub_move(&sub, UINT64_MAX, to);
+    assert_true(sub_numbered(&sub) && (sub.delta & INDEX_MASK) == INDEX_MASK);
+    assert_true(sub_moved(&sub, from, to));
+    assert_false(sub_moved(&sub, to, from)); // it is there, and now goes on
+    sub_move(&sub, 5, from);
+    assert_false(sub_moved(&sub, from, alike)); // noted alike
+    assert_true(sub_moved(&sub, to, from));
+    assert_false(sub_moved(&sub, from, 0x8000));
+    sub_number(&sub, 7); // said anew: of whatever space
+    assert_false(sub_moved(&sub, to, from) || sub_moved(&sub, to, 0x8000));
+    sub_unnumber(&sub, INDEX_MASK + 9);
+    assert_true(!sub_numbered(&sub) && sub.delta == 8);
 }
 
 static void test_a_successor_adopts(void **state)
@@ -348,6 +399,8 @@ int main(void)
         CASE(test_a_successor_adopts),
         CASE(test_a_publishers_key_is_given_back),
         CASE(test_adoption_without_memory),
+        CASE(test_a_viewer_is_keyed_as_its_state_says),
+        CASE(test_numbers_change_in_one_store),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
