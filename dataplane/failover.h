@@ -43,6 +43,8 @@ bool failover_lease_rtx(struct worker *worker, struct session *session, uint8_t 
 
 // Tells the partner's side the session's numbers, through the control plane.
 void failover_tell_numbers(struct worker *worker, struct session *session);
+// The same if they are ours to say and it does not know them. True if something was said.
+bool failover_tell_owed(struct worker *worker, struct session *session);
 
 // About once a second for each session: keeps a standby's pair alive in the browser, and tells
 // numbers that have come to be.

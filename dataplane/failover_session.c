@@ -71,20 +71,30 @@ static void keep_alive(struct worker *worker, struct session *session)
         ice_ask(worker, session, session->path, &sender->frame);
 }
 
-void failover_sweep(struct worker *worker, struct session *session)
+bool failover_tell_owed(struct worker *worker, struct session *session)
 {
     const struct sender *sender = tables_sender(&worker->tables, session);
     uint8_t numbered = 0;
+    if (sender->group == 0 || !failover_active(worker, sender->group))
+        return false;
+    for (int t = 0; t < session->tracks; t++)
+        numbered |= (uint8_t)(sub_numbered(&sender->sub[t]) << t);
+    if (!session->numbers_owed && numbered == session->numbers_told)
+        return false;
+    failover_tell_numbers(worker, session);
+    return true;
+}
+
+void failover_sweep(struct worker *worker, struct session *session)
+{
+    const struct sender *sender = tables_sender(&worker->tables, session);
     if (!failover_active(worker, sender->group)) {
         keep_alive(worker, session);
         return;
     }
     if (session->path_owed)
         ice_tell_path(worker, session);
-    for (int t = 0; t < session->tracks; t++)
-        numbered |= (uint8_t)(sub_numbered(&sender->sub[t]) << t);
-    if (sender->group && (session->numbers_owed || numbered != session->numbers_told))
-        failover_tell_numbers(worker, session);
+    failover_tell_owed(worker, session);
 }
 
 bool failover_lease_rtx(struct worker *worker, struct session *session, uint8_t track)

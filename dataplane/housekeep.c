@@ -11,6 +11,7 @@
 
 #define SWEEP_NS 1000000 // a share of the sessions; each has its turn every second
 #define SWEEPS_PER_SECOND 1000
+#define TELLS_PER_SWEEP 64 // so that what is told at one go does not fill the channel
 #define TELEMETRY_NS 200000000
 #define STORE_LOW(blocks) ((blocks) / 16) // free, from where on rings give back
 
@@ -53,6 +54,18 @@ static void sweep(struct worker *worker)
             tables->sessions[worker->sweep].state != SESSION_FREE)
             sweep_session(worker, &tables->sessions[worker->sweep]);
         worker->sweep = worker->sweep + 1 < tables->session_end ? worker->sweep + 1 : 0;
+    }
+}
+
+// A second is long for a partner that may have to go on with them at any moment: with the old ones
+// it would send what no viewer can open.
+static void tell_moved_numbers(struct worker *worker)
+{
+    struct tables *tables = &worker->tables;
+    for (unsigned i = 0; i < TELLS_PER_SWEEP && worker->untold < tables->session_end; i++) {
+        struct session *session = &tables->sessions[worker->untold++];
+        if (session->state != SESSION_FREE && session->role == ROLE_PLAY)
+            failover_tell_owed(worker, session);
     }
 }
 
@@ -106,6 +119,7 @@ void housekeep(struct worker *worker)
         worker->stage_tsc = rte_rdtsc();
         STATS_SET(worker->stats->progress_ns, worker->now_ns);
         sweep(worker);
+        tell_moved_numbers(worker);
     }
     if (worker->now_ns - worker->stream_tick_ns >= UPSTREAM_TICK_NS) {
         worker->stream_tick_ns = worker->now_ns;

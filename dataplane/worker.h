@@ -151,7 +151,8 @@ struct worker {
     uint64_t question_ns;
     uint32_t undrained; // turns in a row that left packets waiting
 
-    uint32_t sweep; // next session slot of the housekeeping
+    uint32_t sweep;  // next session slot of the housekeeping
+    uint32_t untold; // session slot from which on the partner may not know moved numbers
     uint64_t sweep_ns, sweep_round_ns;
     uint64_t stream_tick_ns;
     struct nack_asked asked[NACK_RANKS][NACK_WAITING]; // in this turn

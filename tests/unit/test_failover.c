@@ -2,6 +2,7 @@
 // publisher and a viewer that know one address only. Every packet that leaves is recorded: no
 // (key, SSRC, index) may ever stand for two different packets (design.md, invariants).
 #include "../../dataplane/failover.h"
+#include "../../dataplane/ingest.h"
 #include "../sim/world.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -629,6 +630,34 @@ static void test_a_full_channel_delays_but_loses_nothing(void **state)
     alive[0] = true;
 }
 
+// The publisher went on elsewhere, and with it the viewers' numbers: a standby that did not know
+// the new ones and had to serve now would send what no viewer can open.
+static void test_moved_numbers_are_told_at_once(void **state)
+{
+    struct msg_session_numbers numbers;
+    struct tables *tables = &node[0].workers[0].tables;
+    cut = false;
+    pass(4000);
+    set_group(0, 300, GROUP_ACTIVE, true);
+    set_group(1, 300, GROUP_STANDBY, false);
+    turn();
+    publish(last_published + 1, true);
+    pass(1100);
+    world_heard(&node[0], 0, MSG_NONE, NULL, 0);
+    struct track *track = &tables_stream(tables, STREAM_ID)->track[0];
+    const struct sub *sub = tables_sub(tables, tables_session(tables, viewer.id), 0);
+    uint64_t before = sub->delta & INDEX_MASK;
+    track->layers[track->layer].delta += UINT64_C(1) << INDEX_SPACE_BITS;
+    publish(last_published + 1, false);
+    pass(3);
+    assert_true((sub->delta & INDEX_MASK) != before);
+    assert_true(world_heard(&node[0], 0, MSG_SESSION_NUMBERS, &numbers, sizeof(numbers)));
+    assert_true(numbers.head.id == viewer.id && numbers.numbers.numbered & 1);
+    assert_true(numbers.numbers.delta[0] == (sub->delta & INDEX_MASK));
+    pass(1100);
+    assert_false(world_heard(&node[0], 0, MSG_SESSION_NUMBERS, NULL, 0)); // once
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -639,6 +668,7 @@ int main(void)
         cmocka_unit_test(test_a_late_worker_hears_first),
         cmocka_unit_test(test_a_partner_dies_while_it_looks_for_us),
         cmocka_unit_test(test_a_full_channel_delays_but_loses_nothing),
+        cmocka_unit_test(test_moved_numbers_are_told_at_once),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
