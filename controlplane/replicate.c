@@ -181,6 +181,9 @@ int replicate_new(struct replicate **out, uv_loop_t *loop, const struct config *
     r->set = sessions;
     r->loop = loop;
     r->start_ms = uv_now(loop);
+    r->partner_workers = config->protection.partner.workers != 0
+                             ? config->protection.partner.workers
+                             : sessions->abi->workers; // until it says
     TAILQ_INIT(&r->queue);
     TAILQ_INIT(&r->unacked);
     struct replink_config link = {.node = config->node,
@@ -202,6 +205,7 @@ int replicate_new(struct replicate **out, uv_loop_t *loop, const struct config *
         !sessions->abi->take6.family)
         log_warning("the kernel holds our media address (port.own_l3), so neither node can take "
                     "over the other's: only clients that know both go on");
+    r->home_ms = group_held(r, 0) ? r->start_ms : 0;
     for (unsigned g = 0; rc == 0 && g < 2; g++)
         if (!group_held(r, g)) // what a predecessor of ours may have held
             import_left(r, g);

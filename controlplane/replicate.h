@@ -33,6 +33,7 @@ struct replica {
     bool told;               // the partner has been told of it, or told us
     bool seen;               // during a synchronisation
     bool waiting;            // told, and not acknowledged yet
+    bool confirmed;          // the partner has it, as far as is known while we are connected
     uint64_t sequence;       // of its last frame
     struct msg_numbers sent; // as in that frame
     TAILQ_ENTRY(session) queue, unacked;
@@ -61,8 +62,8 @@ void replicate_dtls(struct replicate *r, const struct session *session, const ui
 void replicate_message(struct replicate *r, const struct msg_head *m);
 // The dataplane is another process. To be called before anything else is sent to it.
 void replicate_dataplane(struct replicate *r);
-// Where the partner would serve a session of `worker`: writes up to 2 addresses; 0 while it is
-// away.
+// Where the partner would serve a session of `worker`: writes up to 2 addresses. Also while it is
+// away: it comes back to where it was, and a client that knows the place need not be told anew.
 unsigned replicate_candidates(const struct replicate *r, uint32_t worker, struct abi_addr out[2]);
 
 // As session_await. The wait is over when the partner has the session, after REPLICATE_SYNC_MS, or

@@ -42,6 +42,8 @@ static void become(struct replicate *r, unsigned group, uint8_t role, uint32_t t
         return;
     log_info("group of sessions that were %s first: %s, term %u: %s", group_names[group],
              role == GROUP_ACTIVE ? "we serve it" : "we stand by", term, why);
+    if (group == 0)
+        r->home_ms = role == GROUP_ACTIVE ? uv_now(r->loop) : 0;
     if (role == GROUP_ACTIVE)
         import_taken_over(r, group);
     else
@@ -299,6 +301,11 @@ void groups_tick(struct replicate *r, uint64_t now)
     for (unsigned g = 0; g < 2; g++)
         if (r->group[g].handing && group_held(r, g) && replink_up(r->link))
             replicate_hand_over(r, g); // what was in the way may be gone
+    // Not before every worker knows that the group is ours, or media would stop for a moment.
+    if (r->home_ms != 0 && group_held(r, 0) && now - r->home_ms >= REPLICATE_TICK_MS) {
+        r->home_ms = 0;
+        import_unprotected(r);
+    }
     take_unserved(r, now);
     ask_back(r, now);
     give_back(r, now);
@@ -337,7 +344,7 @@ const char *replicate_refusal(const struct replicate *r)
 unsigned replicate_candidates(const struct replicate *r, uint32_t worker, struct abi_addr out[2])
 {
     unsigned n = 0;
-    if (r == NULL || !replink_up(r->link))
+    if (r == NULL || r->config->protection.protect == PROTECT_OFF)
         return 0;
     if (r->config->parsed.partner.media4.family != 0)
         out[n++] = r->config->parsed.partner.media4;

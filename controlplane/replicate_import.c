@@ -133,7 +133,7 @@ static void follow(struct session *s, const struct session_record *record)
     s->remote = record->remote;
     s->local = record->local;
     memcpy(s->mac, record->mac, sizeof(s->mac));
-    s->replica.told = s->replica.seen = true;
+    s->replica.told = s->replica.seen = s->replica.confirmed = true;
 }
 
 // Keys as ours: under our number.
@@ -213,7 +213,7 @@ void import_session(struct replicate *r, const union wire_frame *frame)
     unsigned index = group_index(m->owner);
     struct session *s = session_find(r->set, m->record.token);
     if (s != NULL && replicate_serves(r, s->open.group)) {
-        s->replica.told = true; // the other knows it
+        s->replica.told = s->replica.confirmed = true; // the other knows it
         return;
     }
     if (s != NULL) {
@@ -359,4 +359,32 @@ void import_taken_over(struct replicate *r, unsigned index)
 void import_left(struct replicate *r, unsigned index)
 {
     turn_group(r, index, true);
+}
+
+static void take_stream_in(struct stream *stream, void *opaque)
+{
+    const struct replicate *r = opaque;
+    if (stream->group == 0 && !stream->remote)
+        stream_protect(r->set->streams, stream, REPLICATE_OWN, false, stream->trunk_id);
+}
+
+void import_unprotected(struct replicate *r)
+{
+    struct session *s;
+    unsigned count = 0;
+    if (replicate_group(r) == 0)
+        return;
+    streams_visit(r->set->streams, take_stream_in, r);
+    TAILQ_FOREACH(s, &r->set->open, all)
+    {
+        if (s->open.group != 0)
+            continue;
+        s->open.group = REPLICATE_OWN;
+        s->tell_open = true;
+        session_save(s, NULL); // and told to the partner, as any change is
+        session_tell(s);
+        count++;
+    }
+    if (count > 0)
+        log_info("%u sessions that were not protected are from now on", count);
 }

@@ -62,10 +62,6 @@ static void watch_alone(struct replicate *r)
     if (secret_random(r->keys[0].key, sizeof(r->keys[0].key)) != 0 ||
         secret_random(r->keys[1].key, sizeof(r->keys[1].key)) != 0)
         return;
-    if (r->partner_workers == 0)
-        r->partner_workers = r->config->protection.partner.workers != 0
-                                 ? r->config->protection.partner.workers
-                                 : r->set->abi->workers;
     peer_tell_dataplane(r);
 }
 

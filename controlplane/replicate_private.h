@@ -93,6 +93,7 @@ struct replicate {
     uint64_t bfd_since_ms; // of bfd_state
     uint64_t robbed_ms;    // when the partner took our group although nobody here had died; 0: no
     uint64_t alone_ms;     // since when a connection that there was is gone; 0: there was none
+    uint64_t home_ms; // when our own group came to us; 0: it has not, or nothing is left to be done
 
     struct wait waits[REPLICATE_WAITS];
     uint32_t wait_count;
@@ -156,6 +157,8 @@ void import_sweep(struct replicate *r, unsigned group); // forget what was not n
 void import_end(struct replicate *r, struct session *session); // without telling the partner
 void import_taken_over(struct replicate *r, unsigned group);   // it is ours now
 void import_left(struct replicate *r, unsigned group);         // it is the partner's now
+// Takes what was accepted while our group was the partner's, and so is in none, into our group.
+void import_unprotected(struct replicate *r);
 
 static inline unsigned group_index(uint8_t owner) // of a frame that we received
 {

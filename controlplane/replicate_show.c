@@ -39,8 +39,8 @@ json_t *replicate_groups(struct replicate *r)
             if (s->open.group != g + 1)
                 continue;
             sessions++;
-            unconfirmed +=
-                group_held(r, g) && (!s->replica.told || s->replica.queued || s->replica.waiting);
+            unconfirmed += group_held(r, g) &&
+                           (!s->replica.confirmed || s->replica.queued || s->replica.waiting);
         }
         json_array_append_new(
             list,

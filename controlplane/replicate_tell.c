@@ -265,6 +265,10 @@ void tell_down(struct replicate *r)
         settled(r, s);
         end_waits_of(r, s, false);
     }
+    TAILQ_FOREACH(s, &r->set->open, all)
+    {
+        s->replica.confirmed = false;
+    }
     waits_down(r);
     r->gone_count = 0;
     memset(r->streams, 0, stream_slots(r) * sizeof(r->streams[0]));
@@ -311,6 +315,7 @@ int replicate_acknowledged(struct replicate *r, const struct wire_ack *m, char *
     r->unacked_ms = uv_now(r->loop);
     while ((s = TAILQ_FIRST(&r->unacked)) != NULL && s->replica.sequence <= m->count) {
         settled(r, s);
+        s->replica.confirmed = true;
         confirm_numbers(r, s);
         end_waits_of(r, s, true);
     }

@@ -100,7 +100,9 @@ struct session_info {
     enum session_phase phase;
     enum srtp_profile profile;
     uint32_t worker;
-    const char *protection;            // "active" or "standby" here of two nodes, or "none"
+    // "active" or "standby" here of two nodes; "alone": active, but the partner does not have it
+    // now; "none": it is not to be protected.
+    const char *protection;
     uint64_t created_ms;               // since the epoch
     const struct stats_session *stats; // NULL until the dataplane knows it
 };

@@ -252,7 +252,9 @@ static const char *protection_of(const struct session *s)
 {
     if (s->open.group == 0)
         return "none";
-    return replicate_serves(s->set->replicate, s->open.group) ? "active" : "standby";
+    if (!replicate_serves(s->set->replicate, s->open.group))
+        return "standby";
+    return s->replica.confirmed ? "active" : "alone";
 }
 
 void sessions_each(struct sessions *set, void (*visit)(const struct session_info *, void *),

@@ -35,9 +35,15 @@ void failover_regroup(struct worker *worker, struct session *session, uint8_t gr
     struct sender *sender = tables_sender(&worker->tables, session);
     if (sender->group == group)
         return;
+    bool alone = sender->group == 0;
     sender->group = group;
     session->numbers_told = 0;
     failover_enter_term(worker, session);
+    // No lease bounded its RTX numbers so far, and the partner must not begin below them.
+    for (int t = 0; alone && t < session->tracks; t++)
+        session->rtx_limit[t] = session->rtx_asked[t] = sender->sub[t].rtx_index;
+    if (session->role == ROLE_PLAY && failover_active(worker, group))
+        failover_tell_numbers(worker, session);
 }
 
 void failover_tell_numbers(struct worker *worker, struct session *session)

@@ -189,10 +189,42 @@ static int start_nodes(struct pair *pair)
 static void join(struct pair *pair, struct client *client, enum session_role role, uint32_t slot)
 {
     client->group = PAIR_GROUP;
-    srandom(slot);
+    srandom(pair_seed(pair, slot));
     world_join(&pair->node[0], client, role, STREAM_ID, 0, slot, PROFILE_AEAD_AES_128_GCM, true);
-    srandom(slot);
+    srandom(pair_seed(pair, slot));
     world_copy(&pair->node[1], client, role, STREAM_ID, slot, PROFILE_AEAD_AES_128_GCM, true);
+}
+
+static uint64_t *rtx_index(struct pair *pair, int node, const struct client *client)
+{
+    struct tables *tables = &pair->node[node].workers[0].tables;
+    struct session *session = tables_session(tables, client->id);
+    return &tables_sender(tables, session)->sub[0].rtx_index;
+}
+
+void pair_join_alone(struct pair *pair, unsigned viewer)
+{
+    struct pair_viewer *v = &pair->viewer[viewer];
+    uint32_t slot = 2 + viewer;
+    for (int n = 0; n < 2; n++) {
+        world_leave(&pair->node[n], &v->client);
+        memset(&pair->control[n].numbers[viewer], 0, sizeof(pair->control[n].numbers[viewer]));
+    }
+    *v = (struct pair_viewer){.joins = (uint8_t)(v->joins + 1)};
+    srandom(pair_seed(pair, slot));
+    world_join(&pair->node[0], &v->client, ROLE_PLAY, STREAM_ID, 0, slot, PROFILE_AEAD_AES_128_GCM,
+               true);
+    v->first_rtx = *rtx_index(pair, 0, &v->client);
+}
+
+void pair_protect(struct pair *pair, unsigned viewer)
+{
+    struct pair_viewer *v = &pair->viewer[viewer];
+    v->client.group = PAIR_GROUP;
+    for (int n = 0; n < 2; n++)
+        pair_copy_session(pair, n, &v->client, ROLE_PLAY); // keys that are there stay as they are
+    // Each node draws lots where to begin: the worst that may come of it.
+    *rtx_index(pair, 1, &v->client) = v->first_rtx;
 }
 
 int pair_start(struct pair *pair, bool apart)

@@ -29,6 +29,8 @@ struct pair_viewer {
     struct abi_addr gone;               // an address where nobody is any more
     unsigned asked[2];                  // binding requests, of each node
     uint8_t seen[65536];                // video packets, by sequence number
+    uint8_t joins;                      // sessions before this one: each has keys of its own
+    uint64_t first_rtx;                 // where its RTX numbers began
 };
 
 struct pair {
@@ -76,6 +78,9 @@ void pair_revive(struct pair *pair, int node);
 void pair_lose(struct pair *pair, int node);
 // A deaf dataplane reads what it was told meanwhile.
 void pair_hear(struct pair *pair, int node);
+// A viewer leaves, and joins node a alone, in no group; and then is protected after all.
+void pair_join_alone(struct pair *pair, unsigned viewer);
+void pair_protect(struct pair *pair, unsigned viewer);
 // As drain and failback do. False: the control planes cannot agree on it now.
 bool pair_hand_over(struct pair *pair, int to);
 

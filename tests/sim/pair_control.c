@@ -54,11 +54,11 @@ void pair_hear(struct pair *pair, int node)
     }
 }
 
-static void copy_session(struct pair *pair, int node, const struct client *client,
-                         enum session_role role)
+void pair_copy_session(struct pair *pair, int node, const struct client *client,
+                       enum session_role role)
 {
     struct client copy = *client; // what it received so far is not forgotten
-    srandom(MSG_SLOT(client->id));
+    srandom(pair_seed(pair, MSG_SLOT(client->id)));
     copy.imported = true;
     world_copy(&pair->node[node], &copy, role, STREAM_ID, MSG_SLOT(client->id),
                PROFILE_AEAD_AES_128_GCM, true);
@@ -70,9 +70,9 @@ static void import(struct pair *pair, int node)
     if (!pair->lost[node] || !pair->publisher.id)
         return;
     pair->lost[node] = false;
-    copy_session(pair, node, &pair->publisher, ROLE_PUBLISH);
+    pair_copy_session(pair, node, &pair->publisher, ROLE_PUBLISH);
     for (unsigned v = 0; v < PAIR_VIEWERS; v++)
-        copy_session(pair, node, &pair->viewer[v].client, ROLE_PLAY);
+        pair_copy_session(pair, node, &pair->viewer[v].client, ROLE_PLAY);
     srandom((unsigned)pair->now);
     struct pair_control *c = pair->control;
     memcpy(c[node].numbers, c[OTHER(node)].numbers, sizeof(c[node].numbers));

@@ -33,7 +33,7 @@ static void audit(struct pair *pair, uint8_t flow, uint64_t highest,
                   const struct world_frame *frame)
 {
     const uint8_t *data = frame->bytes + frame->parsed.payload;
-    uint8_t key[32] = {flow};
+    uint8_t key[32] = {flow, flow < PAIR_VIEWERS ? pair->viewer[flow].joins : 0};
     if (frame->parsed.class == CLASS_RTCP) {
         key[2] = 1;
         uint32_t index = load_be32(data + frame->parsed.length - 4) & 0x7fffffff;

@@ -6,7 +6,8 @@
 // These guards were taken out by hand, one by one, and a test here failed each time: awaiting a
 // lease; what is stepped over at home; the reserve once, only after a seizure, only for the
 // partner, with the lease on its way; moving to what was asked for in a new term; jumping over a
-// limit of the other node, serving or standing by; limits that never go down; no numbers of its own
+// limit of the other node, serving or standing by; limits that never go down; where a session that
+// is protected later has come to without a lease; no numbers of its own
 // for a standby and none of the other for who serves; RTX numbers that outlive a restart. Not
 // noticed here are guards of what this model never does: an import that has no numbers yet, a
 // publisher's new source at a standby (ingest.c), and SRTCP, whose compounds begin with an SSRC of
@@ -274,6 +275,34 @@ static void test_who_serves_keeps_its_numbers(void **state)
     no_conflict("another node's numbers");
 }
 
+// A session that was in no group used as many RTX numbers as it liked, and no partner knows. It is
+// taken into the group, and home dies now, a little later, or when the partner knows.
+static void test_a_session_is_protected_later(void **state)
+{
+    for (unsigned i = 0; i < 12; i++) {
+        be_home();
+        pair_join_alone(&pair, 0);
+        play(700);
+        assert_true(pair.viewer[0].rtx > 100);
+        pair_protect(&pair, 0);
+        for (unsigned n = 0; n < i; n++)
+            pair_publish(&pair, false);
+        if (i % 2)
+            play(i * i);
+        pair_kill(&pair, 0);
+        play(400);
+        assert_true(pair_serves(&pair, 1));
+        if (i > 0)
+            everybody_gets(300);
+        heal();
+        use_leases();
+        assert_true(pair_hand_over(&pair, 0));
+        everybody_gets(300);
+        use_leases();
+        no_conflict("a session that was protected later");
+    }
+}
+
 static void random_event(void)
 {
     int node = (int)(random() & 1);
@@ -350,6 +379,7 @@ int main(void)
         cmocka_unit_test(test_a_takeover_in_the_middle_of_a_lease),
         cmocka_unit_test(test_numbers_of_an_import_come_late),
         cmocka_unit_test(test_who_serves_keeps_its_numbers),
+        cmocka_unit_test(test_a_session_is_protected_later),
         cmocka_unit_test(test_failures_in_any_order),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -38,6 +38,7 @@ struct node {
 
 static uv_loop_t loop;
 static struct node a, b;
+static bool apart; // the nodes share no subnet
 
 static void report(void *opaque, int line, const char *key, const char *reason)
 {
@@ -84,6 +85,7 @@ static void configure(struct node *n, const char *name, const char *partner, uin
     c->parsed.partner.listen = address(1, listen);
     c->parsed.partner.address = address(1, dial);
     c->protection.partner.workers = 1;
+    c->protection.takeover_address = !apart;
 }
 
 static void start_control(struct node *n)
@@ -192,6 +194,14 @@ static int setup(void **state)
     open_node(&b, "b", "a", 0, replink_port(a.r->link));
     await(connected, NULL);
     return 0;
+}
+
+static int setup_apart(void **state)
+{
+    apart = true;
+    int rc = setup(state);
+    apart = false;
+    return rc;
 }
 
 static int teardown(void **state)
@@ -714,57 +724,6 @@ static void test_resynchronisation(void **state)
     assert_null(streams_find(b.set->streams, "two"));
 }
 
-// Our own process starts again: the partner is where the sessions go on.
-static void test_a_node_comes_back(void **state)
-{
-    char token[40];
-    share(ROLE_PUBLISH, token);
-    uint32_t term = a.r->group[0].term;
-    uint16_t port = replink_port(a.r->link);
-    a.config->parsed.partner.listen = address(1, port);
-    replicate_free(a.r);
-    sessions_free(a.set);
-    channel_close(&a.dp); // it is dead, too
-    take_over(&b, term + 1);
-    a.count = 0;
-    start_control(&a);
-    assert_false(group_held(a.r, 0));
-    assert_non_null(replicate_refusal(a.r)); // until it has heard the partner
-    char why[256];
-    assert_int_equal(channel_open(&a.dp, a.dir, why, sizeof(why)), 0);
-    await(connected, NULL);
-    await(b_holds_both, NULL);
-    assert_non_null(at(&a, token));
-    assert_true(streams_find(a.set->streams, "demo")->remote);
-}
-
-// Both processes start again, and the dataplane is there first: it is not the one that served.
-static void test_a_new_dataplane_serves_nothing(void **state)
-{
-    char why[256];
-    uint32_t term = a.r->group[0].term;
-    assert_true(group_held(a.r, 0));
-    uint16_t port = replink_port(a.r->link);
-    a.config->parsed.partner.listen = address(1, port);
-    pass(50); // the loop has seen the dataplane
-    replicate_free(a.r);
-    sessions_free(a.set);
-    start_control(&a);
-    assert_true(group_held(a.r, 0)); // only the control plane did: the other goes on
-    pass(50);
-    replicate_free(a.r);
-    sessions_free(a.set);
-    channel_close(&a.dp);
-    assert_int_equal(channel_open(&a.dp, a.dir, why, sizeof(why)), 0);
-    channel_beat(&a.dp, uv_hrtime(), true);
-    take_over(&b, term + 1);
-    start_control(&a);
-    assert_false(group_held(a.r, 0));
-    assert_non_null(replicate_refusal(a.r)); // until it has heard the partner
-    await(connected, NULL);
-    await(b_holds_both, NULL);
-}
-
 // What a PATCH came to.
 struct patched {
     int calls, status, retry_after_s;
@@ -814,6 +773,149 @@ static bool patch(struct session *s, const char *ufrag, const char *if_match, st
         return true;
     on_patched(out, &reply, session_etag(s));
     return false;
+}
+
+struct shown {
+    const char *token, *protection;
+};
+
+static void note_protection(const struct session_info *info, void *opaque)
+{
+    struct shown *shown = opaque;
+    if (strcmp(info->token, shown->token) == 0)
+        shown->protection = info->protection;
+}
+
+// What operators are told of a session.
+static const char *protection(const struct node *n, const char *token)
+{
+    struct shown shown = {.token = token};
+    sessions_each(n->set, note_protection, &shown);
+    return shown.protection;
+}
+
+static bool on_both(void *token)
+{
+    return strcmp(protection(&a, token), "active") == 0 && at(&b, token) != NULL;
+}
+
+static json_int_t shown_unconfirmed(const struct node *n, size_t group)
+{
+    json_t *groups = replicate_groups(n->r);
+    json_int_t count =
+        json_integer_value(json_object_get(json_array_get(groups, group), "unconfirmed"));
+    json_decref(groups);
+    return count;
+}
+
+// A session that comes while the partner is away is the partner's, too, once that is back; its
+// client was told of both places at once, and at each ICE restart.
+static void test_a_session_comes_while_the_partner_is_away(void **state)
+{
+    char answer[8192], token[40];
+    struct patched p;
+    replink_drop(a.r->link, "the test cuts the path");
+    struct session *s = post(&a, ROLE_PUBLISH, "demo", answer, sizeof(answer));
+    snprintf(token, sizeof(token), "%s", session_token(s));
+    assert_non_null(strstr(strstr(answer, " 10.0.0.1 7000"), " 10.0.0.2 7000 typ host"));
+    assert_int_equal(s->open.group, REPLICATE_OWN);
+    assert_string_equal(protection(&a, token), "alone");
+    assert_int_equal(shown_unconfirmed(&a, 0), 1);
+    assert_false(patch(s, "first", session_etag(s), &p));
+    assert_int_equal(p.status, 200);
+    assert_non_null(strstr(p.body, " 10.0.0.2 7000 typ host"));
+    give_keys(s);
+    await(connected, NULL);
+    await(b_has_keys, token);
+    await(on_both, token);
+    assert_int_equal(shown_unconfirmed(&a, 0), 0);
+    assert_string_equal(protection(&b, token), "standby");
+    replink_drop(a.r->link, "the test cuts the path");
+    assert_string_equal(protection(&a, token), "alone"); // as far as anybody knows
+}
+
+// What is accepted while the partner serves our group is in none, until that comes home.
+static void test_a_session_of_no_group_is_protected_later(void **state)
+{
+    char token[40], viewer[40], why[200];
+    take_over(&b, a.r->group[0].term + 1);
+    await(b_holds_both, NULL);
+    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(p));
+    give_keys(p);
+    make_live(&a, p);
+    pass(50);
+    struct session *v = post(&a, ROLE_PLAY, "demo", NULL, 0);
+    snprintf(viewer, sizeof(viewer), "%s", session_token(v));
+    give_keys(v);
+    pass(4 * REPLICATE_TICK_MS);
+    assert_int_equal(p->open.group, 0);
+    assert_string_equal(protection(&a, viewer), "none");
+    assert_true(at(&b, token) == NULL && at(&b, viewer) == NULL);
+
+    assert_int_equal(replicate_failback(b.r, why, sizeof(why)), 0);
+    await(a_holds_its_own, NULL);
+    await(b_has_keys, token);
+    await(b_has_keys, viewer);
+    await(on_both, viewer);
+    assert_int_equal(at(&b, viewer)->open.group, REPLICATE_PARTNER);
+    assert_true(streams_find(b.set->streams, "demo")->remote);
+    // The dataplane knows, and had the group first.
+    assert_int_equal(last(&a, MSG_SESSION_OPEN, v->id)->open.group, REPLICATE_OWN);
+    assert_int_equal(last(&a, MSG_STREAM_OPEN, v->stream->id)->stream.peers, 1);
+    assert_true(last(&a, MSG_SESSION_OPEN, p->id) > last(&a, MSG_GROUP, REPLICATE_OWN));
+    assert_int_equal(shown_unconfirmed(&a, 0), 0);
+}
+
+// Our own process starts again: the partner is where the sessions go on.
+static void test_a_node_comes_back(void **state)
+{
+    char token[40];
+    share(ROLE_PUBLISH, token);
+    uint32_t term = a.r->group[0].term;
+    uint16_t port = replink_port(a.r->link);
+    a.config->parsed.partner.listen = address(1, port);
+    replicate_free(a.r);
+    sessions_free(a.set);
+    channel_close(&a.dp); // it is dead, too
+    take_over(&b, term + 1);
+    a.count = 0;
+    start_control(&a);
+    assert_false(group_held(a.r, 0));
+    assert_non_null(replicate_refusal(a.r)); // until it has heard the partner
+    char why[256];
+    assert_int_equal(channel_open(&a.dp, a.dir, why, sizeof(why)), 0);
+    await(connected, NULL);
+    await(b_holds_both, NULL);
+    assert_non_null(at(&a, token));
+    assert_true(streams_find(a.set->streams, "demo")->remote);
+}
+
+// Both processes start again, and the dataplane is there first: it is not the one that served.
+static void test_a_new_dataplane_serves_nothing(void **state)
+{
+    char why[256];
+    uint32_t term = a.r->group[0].term;
+    assert_true(group_held(a.r, 0));
+    uint16_t port = replink_port(a.r->link);
+    a.config->parsed.partner.listen = address(1, port);
+    pass(50); // the loop has seen the dataplane
+    replicate_free(a.r);
+    sessions_free(a.set);
+    start_control(&a);
+    assert_true(group_held(a.r, 0)); // only the control plane did: the other goes on
+    pass(50);
+    replicate_free(a.r);
+    sessions_free(a.set);
+    channel_close(&a.dp);
+    assert_int_equal(channel_open(&a.dp, a.dir, why, sizeof(why)), 0);
+    channel_beat(&a.dp, uv_hrtime(), true);
+    take_over(&b, term + 1);
+    start_control(&a);
+    assert_false(group_held(a.r, 0));
+    assert_non_null(replicate_refusal(a.r)); // until it has heard the partner
+    await(connected, NULL);
+    await(b_holds_both, NULL);
 }
 
 // What a busy channel keeps back is told later, whatever else is heard of the session meanwhile.
@@ -1114,6 +1216,9 @@ int main(void)
         TEST(test_a_hand_over_said_twice),
         TEST(test_split_brain),
         TEST(test_resynchronisation),
+        TEST(test_a_session_comes_while_the_partner_is_away),
+        cmocka_unit_test_setup_teardown(test_a_session_of_no_group_is_protected_later, setup_apart,
+                                        teardown),
         TEST(test_a_node_comes_back),
         TEST(test_a_new_dataplane_serves_nothing),
         TEST(test_ice_restarts_at_either_node),
