@@ -2,144 +2,30 @@
 // tables all come from the control plane (controlplane/commands.c).
 //
 // One request per connection, so that an idle prompt holds nothing open over there.
+#include "ask.h"
 #include "table.h"
 #include <editline/readline.h>
 #include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#define DEFAULT_SOCKET "/run/hitless/operator.sock"
-#define ANSWER_MAX (64u << 20)
-#define ANSWER_S 10 // to wait for an answer
 #define COMMAND_MAX 2000
 
-static const char *socket_path = DEFAULT_SOCKET;
 static bool json_output;
 
 static const char usage[] =
     "Usage: hitlessctl [-s SOCKET] [-j] [COMMAND...]\n"
-    "  -s SOCKET  the control plane's socket (default: $HITLESS_SOCKET, else " DEFAULT_SOCKET ")\n"
+    "  -s SOCKET  the control plane's socket (default: $HITLESS_SOCKET, else " ASK_SOCKET ")\n"
     "  -j         JSON: one object per line\n"
     "Without a command it reads them from the terminal or standard input. 'hitlessctl help' lists "
     "them.\n";
-
-static int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-// One line on standard error. Returns 1, an exit status.
-static int complain(const char *format, ...)
-{
-    va_list args;
-    fputs("hitlessctl: ", stderr);
-    va_start(args, format);
-    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start is one line above
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
-    va_end(args);
-    return 1;
-}
-
-// ---- the socket
-
-static int dial(bool quiet)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(socket_path) >= sizeof(address.sun_path)) {
-        complain("the socket's path is too long: %s", socket_path);
-        return -1;
-    }
-    memcpy(address.sun_path, socket_path, strlen(socket_path) + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0) {
-        struct timeval patience = {.tv_sec = ANSWER_S};
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-        return fd;
-    }
-    if (!quiet)
-        complain("cannot reach %s: %s%s", socket_path, strerror(errno),
-                 errno == ENOENT || errno == ECONNREFUSED ? "; is the control plane running?"
-                 : errno == EACCES ? "; only root and the operators' group may"
-                                   : "");
-    if (fd >= 0)
-        close(fd);
-    return -1;
-}
-
-static bool send_all(int fd, const char *text)
-{
-    size_t size = strlen(text);
-    while (size > 0) {
-        ssize_t sent = send(fd, text, size, MSG_NOSIGNAL);
-        if (sent <= 0)
-            return false;
-        text += sent;
-        size -= (size_t)sent;
-    }
-    return true;
-}
-
-// The answer's line without its newline, malloc'ed; NULL and errno when none came whole.
-static char *receive_line(int fd)
-{
-    size_t size = 0, room = 65536;
-    char *line = malloc(room);
-    while (line != NULL && size < ANSWER_MAX) {
-        if (size + 1 == room) {
-            char *larger = realloc(line, room *= 2);
-            if (larger == NULL)
-                break;
-            line = larger;
-        }
-        ssize_t got = recv(fd, line + size, room - size - 1, 0);
-        if (got <= 0) {
-            errno = got == 0 ? ECONNRESET : errno;
-            break;
-        }
-        line[size + (size_t)got] = 0;
-        char *end = memchr(line + size, '\n', (size_t)got);
-        if (end != NULL) {
-            *end = 0;
-            return line;
-        }
-        size += (size_t)got;
-    }
-    free(line);
-    return NULL;
-}
-
-// Asks for one command. The answer's line, malloc'ed, or NULL after a complaint unless `quiet`.
-static char *ask(const char *command, bool columns, bool quiet)
-{
-    json_t *request = json_pack("{s:s, s:b}", "command", command, "columns", columns);
-    char *text = json_dumps(request, JSON_COMPACT), *line = NULL;
-    json_decref(request);
-    if (text == NULL) { // not UTF-8
-        if (!quiet)
-            complain("the command is not valid text");
-        return NULL;
-    }
-    int fd = dial(quiet);
-    if (fd >= 0) {
-        if (send_all(fd, text) && send_all(fd, "\n"))
-            line = receive_line(fd);
-        if (line == NULL && !quiet)
-            complain("no answer from %s: %s", socket_path, strerror(errno));
-        close(fd);
-    }
-    free(text);
-    return line;
-}
 
 // ---- commands
 
@@ -394,10 +280,10 @@ int main(int argc, char **argv)
     int option;
     const char *from_environment = getenv("HITLESS_SOCKET");
     if (from_environment != NULL && *from_environment != 0)
-        socket_path = from_environment;
+        ask_at(from_environment);
     while ((option = getopt_long(argc, argv, "+s:jh", options, NULL)) != -1) {
         if (option == 's') {
-            socket_path = optarg;
+            ask_at(optarg);
         } else if (option == 'j') {
             json_output = true;
         } else if (option == 'c') {
