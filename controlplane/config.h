@@ -141,6 +141,7 @@ struct config {
             char *name;            // as in its certificate; "": no partner
             char *address;         // "ADDRESS:PORT" of its protection.listen
             char *media4, *media6; // its media.ipv4 and ipv6 with its media.udp_port, or ""
+            char *url;             // of its HTTP, as clients reach it, or ""
             uint32_t workers;      // it has; 0: as many as we
         } partner;
         char *listen;                 // "ADDRESS:PORT" or ""

@@ -171,10 +171,13 @@ static const cyaml_schema_field_t auth_fields[] = {SECTION("publish", publish_fi
 static const cyaml_schema_field_t operator_fields[] = {TEXT("socket", operator.socket),
                                                        TEXT("group", operator.group),
                                                        BOOL("kill_test", operator.kill_test), END};
-static const cyaml_schema_field_t partner_fields[] = {
-    TEXT("name", protection.partner.name),       TEXT("address", protection.partner.address),
-    TEXT("media4", protection.partner.media4),   TEXT("media6", protection.partner.media6),
-    UINT("workers", protection.partner.workers), END};
+static const cyaml_schema_field_t partner_fields[] = {TEXT("name", protection.partner.name),
+                                                      TEXT("address", protection.partner.address),
+                                                      TEXT("media4", protection.partner.media4),
+                                                      TEXT("media6", protection.partner.media6),
+                                                      UINT("workers", protection.partner.workers),
+                                                      TEXT("url", protection.partner.url),
+                                                      END};
 static const cyaml_schema_field_t bfd_fields[] = {
     UINT("interval_ms", protection.bfd.interval_ms),
     UINT("multiplier", protection.bfd.multiplier),
@@ -282,6 +285,7 @@ const struct config_rule config_rules[] = {
     {.path = "protection.partner.address", .def = "", .check = config_check_peer},
     {.path = "protection.partner.media4", .def = "", .check = config_check_peer},
     {.path = "protection.partner.media6", .def = "", .check = config_check_peer},
+    {.path = "protection.partner.url", .def = "", .check = config_check_url},
     {.path = "protection.partner.workers", .def = "0", .min = 0, .max = ABI_MAX_WORKERS},
     {.path = "protection.listen", .def = "", .check = config_check_peer},
     {.path = "protection.certificate", .def = "", .check = config_check_file_readable},

@@ -4,7 +4,7 @@
 
 #include "config_check.h"
 
-#define CONFIG_RULES 80
+#define CONFIG_RULES 81
 
 extern const cyaml_schema_field_t config_fields[]; // top level; ends with a NULL key
 extern const cyaml_schema_value_t config_schema;

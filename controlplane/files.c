@@ -1,12 +1,14 @@
 // The pages; see files.h. Browsers may keep a file, but ask each time whether it is still the same,
 // so that an upgrade never mixes old and new scripts.
 #include "files.h"
+#include <stdio.h>
 #include <string.h>
 
-// No inline script or style, nothing from elsewhere; the camera only for ourselves.
+// No inline script or style, nothing from elsewhere but the partner's word; the camera only for
+// ourselves.
 #define POLICY                                                                                     \
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "        \
-    "media-src 'self' blob: mediastream:; connect-src 'self'; worker-src 'self' blob:; "           \
+    "media-src 'self' blob: mediastream:; connect-src 'self' %.*s; worker-src 'self' blob:; "      \
     "font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; "                  \
     "frame-ancestors 'self'"
 #define PERMISSIONS                                                                                \
@@ -27,7 +29,17 @@ static bool is_known(const char *list, const char *etag)
     return list && (strcmp(list, "*") == 0 || strstr(list, etag));
 }
 
-static void serve(struct http_request *request, const char *name, bool isolated)
+static void set_policy(struct http_request *request, const char *partner_url)
+{
+    char policy[sizeof(POLICY) + 256];
+    const char *host = strstr(partner_url, "://");
+    size_t origin = host ? (size_t)(host + 3 - partner_url) + strcspn(host + 3, "/;,") : 0;
+    snprintf(policy, sizeof(policy), POLICY, (int)origin, partner_url);
+    http_set(request, "Content-Security-Policy", policy);
+}
+
+static void serve(struct http_request *request, const char *name, bool isolated,
+                  const char *partner_url)
 {
     const struct file *file = find(name);
     if (!file) {
@@ -36,7 +48,7 @@ static void serve(struct http_request *request, const char *name, bool isolated)
     }
     http_set(request, "ETag", file->etag);
     http_set(request, "Cache-Control", "no-cache");
-    http_set(request, "Content-Security-Policy", POLICY);
+    set_policy(request, partner_url);
     http_set(request, "Permissions-Policy", PERMISSIONS);
     // Without HTTPS browsers ignore this one and complain of it.
     char base[512];
@@ -53,17 +65,17 @@ static void serve(struct http_request *request, const char *name, bool isolated)
 // a viewer about 100 ms, and this page holds nothing that an opener's window handle reaches.
 static void on_index(struct http_request *request, void *opaque)
 {
-    serve(request, "index.html", false);
+    serve(request, "index.html", false, opaque);
 }
 
 static void on_publish(struct http_request *request, void *opaque)
 {
-    serve(request, "publish.html", true);
+    serve(request, "publish.html", true, opaque);
 }
 
 static void on_asset(struct http_request *request, void *opaque)
 {
-    serve(request, http_param(request), false);
+    serve(request, http_param(request), false, opaque);
 }
 
 static const struct http_route routes[] = {
@@ -72,7 +84,7 @@ static const struct http_route routes[] = {
     {"GET", "/assets/{}", on_asset, .cors = false},
 };
 
-int files_add(struct http *http)
+int files_add(struct http *http, const char *partner_url)
 {
-    return http_add(http, routes, sizeof(routes) / sizeof(*routes), NULL);
+    return http_add(http, routes, sizeof(routes) / sizeof(*routes), (void *)partner_url);
 }

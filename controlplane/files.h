@@ -14,7 +14,8 @@ struct file {
 };
 extern const struct file files[];
 
-// Adds the routes to `http`. 0 or a negative errno.
-int files_add(struct http *http);
+// Adds the routes to `http`. The pages may also talk to the server at `partner_url` ("": none),
+// which outlives them. 0 or a negative errno.
+int files_add(struct http *http, const char *partner_url);
 
 #endif

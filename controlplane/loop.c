@@ -218,7 +218,7 @@ static int start_http(struct loop *loop, char *why, size_t why_size)
     if (rc == 0)
         rc = http_api_add(loop->http, &loop->http_api);
     if (rc == 0)
-        rc = files_add(loop->http);
+        rc = files_add(loop->http, loop->config->protection.partner.url);
     return rc;
 }
 

@@ -187,6 +187,15 @@ int session_await(struct session *s, session_await_fn done, void *opaque)
     return replicate_wait(s->set->replicate, s, done, opaque);
 }
 
+void session_where(const struct session *s, struct session_place *place)
+{
+    const struct config *config = s->set->config;
+    bool ours = replicate_serves(s->set->replicate, s->open.group);
+    place->here = config->node;
+    place->serves = ours ? config->node : config->protection.partner.name;
+    place->partner_url = s->open.group != 0 ? config->protection.partner.url : "";
+}
+
 // If-Match (RFC 9110 13.1.1): "*" or a list of strong tags.
 static bool matches(const char *if_match, const char *etag)
 {

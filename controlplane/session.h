@@ -52,6 +52,13 @@ void session_create(struct sessions *sessions, enum session_role role, const cha
 typedef void (*session_await_fn)(void *opaque, bool go_on);
 int session_await(struct session *session, session_await_fn done, void *opaque);
 
+// Which node serves a session, by name, and the partner's URL, "" where none is configured. As long
+// as the configuration.
+struct session_place {
+    const char *here, *serves, *partner_url;
+};
+void session_where(const struct session *session, struct session_place *place);
+
 // By the last part of its URL; NULL if there is none. Constant time in the token.
 struct session *session_find(struct sessions *sessions, const char *token);
 const char *session_token(const struct session *session);

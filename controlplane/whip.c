@@ -2,6 +2,7 @@
 // always carries the header fields that belong to it.
 #include "whip.h"
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -223,6 +224,29 @@ static void on_whep_patch(struct http_request *request, void *opaque)
     patch(opaque, request, ROLE_PLAY);
 }
 
+// {"node":"a","serves":"b","other":URL}: us, who serves, and where the partner has the session;
+// null where it has not, or nobody said how clients reach it.
+static void on_whep_get(struct http_request *request, void *opaque)
+{
+    struct session *session = session_of(opaque, request, ROLE_PLAY);
+    struct session_place place;
+    char url[HTTP_URL_MAX + 64];
+    if (!session)
+        return;
+    session_where(session, &place);
+    snprintf(url, sizeof(url), "%s/whep/session/%s", place.partner_url, session_token(session));
+    json_t *answer = json_pack("{s:s, s:s, s:s?}", "node", place.here, "serves", place.serves,
+                               "other", *place.partner_url ? url : NULL);
+    char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
+    json_decref(answer);
+    http_set(request, "Cache-Control", "no-store");
+    if (text)
+        http_reply(request, 200, "application/json", text, strlen(text));
+    else
+        http_refuse(request, 503, "out of memory");
+    free(text);
+}
+
 static void finish(struct whip *whip, struct http_request *request, enum session_role role)
 {
     struct session *session = session_of(whip, request, role);
@@ -250,6 +274,7 @@ static const struct http_route routes[] = {
     {"OPTIONS", "/whip/session/{}", on_session_options, .cors = true},
     {"POST", "/whep/{}", on_whep_post, .cors = true},
     {"OPTIONS", "/whep/{}", on_endpoint_options, .cors = true},
+    {"GET", "/whep/session/{}", on_whep_get, .cors = true},
     {"PATCH", "/whep/session/{}", on_whep_patch, .cors = true},
     {"DELETE", "/whep/session/{}", on_whep_delete, .cors = true},
     {"OPTIONS", "/whep/session/{}", on_session_options, .cors = true},

@@ -3,6 +3,7 @@
 //
 //   POST /whip/{stream}, /whep/{stream}         a new session: 201, Location, ETag
 //   PATCH, DELETE /whip/session/{token}, …      trickle and ICE restart; the end
+//   GET /whep/session/{token}                   which node serves it, for the page: JSON
 //
 // The session's random token is what lets its holder change it; where bearer tokens are
 // configured, one that is good for the session's stream and role is needed besides.

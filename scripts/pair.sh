@@ -89,6 +89,7 @@ protection:
     name: $partner
     address: 10.77.0.1$other:7100
     media4: 10.77.0.$other:7000
+    url: http://10.77.0.1$other:8080
   listen: 10.77.0.1$last:7100
   certificate: $runtime/$node.pem
   key: $runtime/$node.key

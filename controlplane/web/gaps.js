@@ -1,11 +1,10 @@
-// Gaps in what a viewer receives, second by second for the last minute, and changes of the address
-// that sends: another node, or another path to the same one. Frames give the time between two arrivals to the millisecond; packet statistics,
+// Gaps in what a viewer receives, second by second for the last minute, and changes of the node
+// that sends. Frames give the time between two arrivals to the millisecond; packet statistics,
 // polled, see what frames cannot: a silence that lasts, and streams without a picture.
 // Limits: a gap in sound alone is seen only from LONG_MS up.
 
 export const SECONDS = 60;
 const LONG_MS = 300; // a silence of all packets that is noted while it still lasts
-const SETTLE_MS = 3000; // how long a browser tries its ways before one counts as the way
 
 export class Gaps {
   constructor(now = performance.now()) {
@@ -14,7 +13,6 @@ export class Gaps {
     this.usual = null; // running mean of the time between frames
     this.last = null; // the newest gap out of the ordinary: { ms, at }
     this.from = null;
-    this.heard = null; // when the first media came
     this.moves = 0;
     this.movedAt = null;
     this.started = now;
@@ -51,11 +49,10 @@ export class Gaps {
     this.lastFrame = at;
   }
 
-  /** Packet statistics: ms since any packet came, and the address that media comes from. */
+  /** Packet statistics: ms since any packet came; and the node that sends, null while unknown. */
   poll(silence, from, now) {
     if (silence > LONG_MS) this.note(silence, now);
-    if (from && this.heard === null) this.heard = now;
-    if (from && this.from && from !== this.from && now - this.heard >= SETTLE_MS) {
+    if (from && this.from && from !== this.from) {
       this.moves++;
       this.movedAt = now;
       this.bar(now).moved = true;

@@ -4,6 +4,7 @@
 import { ClockReader } from './clock.js';
 import { link, show as showSession, wantedStream } from './early.js';
 import { Gaps } from './gaps.js';
+import { Sender } from './sender.js';
 import { listStreams, token } from './signalling.js';
 import { bitrateText, durationText, percentText, Sampler } from './stats.js';
 
@@ -27,6 +28,7 @@ const view = {
   watcher: null, // samples for silences
   sampler: null, // samples for figures
   gaps: null,
+  sender: null, // who sends
   asked: 0, // performance.now() when this stream was asked for
   first: null, // ms from then to the first picture
   age: null, // glass to glass, ms
@@ -208,7 +210,7 @@ function ago(at, now) {
 function showResilience(stats) {
   const { gaps } = view;
   const now = performance.now();
-  set('from', stats.path.from ?? '–');
+  set('from', [view.sender?.node, stats.path.from].filter(Boolean).join(', ') || '–');
   const ways = stats.path.candidates;
   const spare = ways.filter((way) => way !== stats.path.from);
   set('ways', !ways.length ? '–' : spare.join(', ') || 'none');
@@ -230,7 +232,9 @@ async function poll() {
   // Statistics carry wall-clock time that does not follow steps of the clock; Date.now() does.
   view.silence = heard ? performance.timeOrigin + performance.now() - heard
     : performance.now() - view.asked;
-  view.gaps.poll(heard ? view.silence : 0, stats.path.from, performance.now());
+  if (link.resource && view.sender?.urls[0] !== link.resource) view.sender = new Sender(link.resource);
+  view.sender?.look(performance.now(), stats.path.from, view.gaps.last?.at);
+  view.gaps.poll(heard ? view.silence : 0, view.sender?.node, performance.now());
   view.soundOnly = view.first === null && !stats.video?.packets && stats.audio?.packets > 50;
   if (view.state === 'live') {
     show();

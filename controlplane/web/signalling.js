@@ -3,6 +3,7 @@
 // trickles. Also the access token of this tab, and every failure in words.
 
 const TIMEOUT_MS = 8000;
+const ASK_MS = 1500; // for a question that another node may answer as well
 const TOKEN_KEY = 'hitless.token';
 
 /** Access token of this tab, "" if none. It never outlives the tab. */
@@ -82,6 +83,16 @@ export function hangUp(resource) {
   fetch(resource, { method: 'DELETE', keepalive: true, headers: authorization() }).catch(() => {
     // The server forgets a silent client by itself.
   });
+}
+
+/** What a node says of a session under `url`: { node, serves, other }, or null. */
+export async function askWhoServes(url) {
+  try {
+    const response = await fetch(url, { headers: authorization(), cache: 'no-store', signal: AbortSignal.timeout(ASK_MS) });
+    return response.ok ? await response.json() : null;
+  } catch {
+    return null;
+  }
 }
 
 /** The streams that the server knows, or null where it does not say. */

@@ -5,6 +5,7 @@ import { ok } from './tap.mjs';
 import { publish } from './watch.mjs';
 import { decodeClock, drawClock, stripHeight } from '../../controlplane/web/clock.js';
 import { Gaps } from '../../controlplane/web/gaps.js';
+import { Sender } from '../../controlplane/web/sender.js';
 import { explain, isPassing, Refusal } from '../../controlplane/web/signalling.js';
 
 globalThis.sessionStorage ??= { getItem: () => null };
@@ -40,21 +41,43 @@ function clock() {
 
 function gaps() {
   const quiet = new Gaps(0);
-  quiet.poll(0, '10.0.0.9:1', 100);
-  quiet.poll(0, '10.0.0.1:1', 1100);
-  ok(quiet.moves === 0, 'pages: while the browser tries its ways none is a change');
+  quiet.poll(0, null, 100);
+  quiet.poll(0, 'a', 1100);
+  quiet.poll(0, null, 1200);
+  ok(quiet.moves === 0, 'pages: to learn or not to learn who sends is no change');
   for (let at = 0; at <= 5000; at += 50) quiet.frame(at, 0);
   ok(quiet.last === null && quiet.worst(5000) === 50, 'pages: an even stream has no gap', quiet.worst(5000));
   quiet.frame(5400, 0);
   ok(quiet.last?.ms === 400 && quiet.worst(5400) === 400, 'pages: a gap between frames is noted', quiet.last?.ms);
   quiet.frame(5600, 3);
   ok(quiet.last.ms === 400, 'pages: frames that were not shown are no gap');
-  quiet.poll(700, '10.0.0.1:1', 6300);
-  quiet.poll(950, '10.0.0.1:1', 6550);
+  quiet.poll(700, 'a', 6300);
+  quiet.poll(950, 'a', 6550);
   ok(quiet.last.ms === 950, 'pages: a silence that lasts is one gap', quiet.last.ms);
-  quiet.poll(0, '10.0.0.2:1', 6600);
-  ok(quiet.moves === 1, 'pages: another sender is a change of path');
+  quiet.poll(0, 'b', 6600);
+  ok(quiet.moves === 1, 'pages: another sender is a change');
   ok(quiet.worst(70000) === 0, 'pages: after a minute it is forgotten');
+}
+
+async function sender() {
+  const said = { '//a/1': { node: 'a', serves: 'a', other: '//b/1' }, '//b/1': { node: 'b', serves: 'a', other: '//a/1' } };
+  let asked = 0;
+  const who = new Sender('//a/1', { ask: async (url) => { asked++; return said[url] ?? null; }, random: () => 0.5 });
+  const at = async (now, ...signs) => { asked = 0; await who.look(now, ...signs); return asked; };
+  ok(await at(0, 'x') === 1 && who.node === 'a', 'pages: the node that serves is named', who.node);
+  ok(await at(1000, 'x') === 0 && await at(3000, 'x') === 2 && await at(17000, 'x') === 0 && await at(18000, 'x') === 2,
+    'pages: nodes are asked now and then');
+  said['//a/1'] = null;
+  said['//b/1'].serves = 'b';
+  ok(await at(23000, 'y') === 0 && await at(23500, 'z') === 2 && who.node === 'b', 'pages: and when a sign tells, soon', who.node);
+  said['//a/1'] = { node: 'a', serves: 'a' };
+  ok(await at(24000, '!') === 0 && await at(26500, '!') === 2 && who.node === 'a and b',
+    'pages: and once more, but not for every sign; cut apart both serve', who.node);
+  said['//b/1'] = null;
+  said['//a/1'] = { node: 'a', serves: 'b' };
+  ok(await at(60000, 'y') === 2 && who.node === 'b', 'pages: one that stands by says who serves', who.node);
+  said['//a/1'] = null;
+  ok(await at(90000, 'y') === 2 && who.node === null, 'pages: where nobody says it none is named', who.node);
 }
 
 function words() {
@@ -131,6 +154,7 @@ async function layout(browser) {
 export async function pages(pub) {
   clock();
   gaps();
+  await sender();
   words();
   const publisher = await publish(pub, { stream: 'pages', codec: 'VP8' });
   const browser = await launch({ netns: 'hl-view', gesture: true });

@@ -87,6 +87,16 @@ async function planned(label, order, done, { pages, viewers }) {
   await unmoved(label, pages);
 }
 
+/** The panel tells who sends; `names` in the order of the viewers. */
+async function named(label, names, viewers) {
+  for (const [i, page] of viewers.entries()) {
+    const right = await page.waitForFunction((name) =>
+      document.getElementById('from').textContent.startsWith(`${name}, `), names[i], { timeout: 8000 })
+      .then(() => true, () => false);
+    ok(right, `${label}: page ${i + 1} says that ${names[i]} sends`, await page.innerText('#from'));
+  }
+}
+
 async function killed(label, { pages, viewers }) {
   const seen = await measured(viewers, 10, async () => {
     await sleep(1000);
@@ -98,6 +108,7 @@ async function killed(label, { pages, viewers }) {
       `${frozen.toFixed(2)} s, ${lost} of ${packets} lost, ${fps.toFixed(1)} fps`);
     ok(packets > 100, `${label}: viewer ${i + 1} goes on`, `${packets} packets`);
   }
+  await named(label, ['b', 'b'], viewers);
   await unmoved(label, pages);
 }
 
@@ -140,11 +151,14 @@ try {
   ok(here.filter(({ protection }) => protection === 'active').length === 2
     && there.filter(({ protection }) => protection === 'active').length === 1, 'each serves its own');
 
+  await named('at first', ['a', 'b'], viewers);
   let drained;
   await planned('drain', async () => { drained = await ctl(a, 'drain'); }, () => serves(b, a), everyone);
   ok(drained.left === 0 && drained.unprotected === 0, 'drain: ends when nothing is left',
     `${drained.left} and ${drained.unprotected}`);
+  await named('drain', ['b', 'b'], viewers);
   await planned('failback', () => ctl(a, 'failback'), () => serves(a, a), everyone);
+  await named('failback', ['a', 'b'], viewers);
   await killed('node killed', everyone);
   await back('failback after a death', everyone);
   if (LONG) await old(everyone);

@@ -26,7 +26,7 @@ static int set_up(void **state)
     t.config->parsed.listen[0].addr = (struct abi_addr){.ip = {127, 0, 0, 1}, .family = 4};
     uv_loop_init(&t.loop);
     assert_int_equal(http_new(&t.http, &t.loop, t.config, why, sizeof(why)), 0);
-    return files_add(t.http);
+    return files_add(t.http, "https://b.example:8443/edge");
 }
 
 static int tear_down(void **state)
@@ -56,6 +56,8 @@ static void test_pages(void **state)
         assert_int_equal(e->status, 200);
         assert_string_equal(exchange_header(e, "Content-Type"), "text/html; charset=utf-8");
         assert_non_null(strstr(exchange_header(e, "Content-Security-Policy"), "script-src 'self'"));
+        assert_non_null(strstr(exchange_header(e, "Content-Security-Policy"),
+                               "connect-src 'self' https://b.example:8443;"));
         assert_string_equal(exchange_header(e, "Cache-Control"), "no-cache");
         assert_non_null(strstr(exchange_body(e), "<!doctype html>"));
     }

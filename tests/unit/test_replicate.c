@@ -385,6 +385,12 @@ static void test_a_session_stands_by(void **state)
                      last(&a, MSG_STREAM_OPEN, p->stream->id)->stream.trunk_id);
     assert_int_equal(last(&a, MSG_STREAM_OPEN, p->stream->id)->stream.peers, 1);
     assert_false(replicate_serves(b.r, s->open.group));
+    struct session_place place;
+    session_where(s, &place);
+    assert_string_equal(place.here, "b");
+    assert_string_equal(place.serves, "a");
+    session_where(p, &place);
+    assert_string_equal(place.serves, "a");
 
     // b's own viewer of a's stream; a stands by for it.
     make_live(&a, p);

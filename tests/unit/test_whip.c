@@ -24,6 +24,7 @@ static struct {
     struct session_reply create, patch; // what to answer
     struct session_reply forward;       // what the partner does
     session_patched_fn patched;
+    struct session_place place;
     bool at_once; // it refuses before it has asked
     char offer[1024], fragment[1024], if_match[64], client[64];
     int created, closed;
@@ -86,6 +87,11 @@ const char *session_token(const struct session *session)
 const char *session_etag(const struct session *session)
 {
     return session->etag;
+}
+
+void session_where(const struct session *session, struct session_place *place)
+{
+    *place = fake.place;
 }
 
 enum session_role session_role(const struct session *session)
@@ -192,6 +198,25 @@ static struct exchange *ask(const char *method, const char *path, const char *fi
 #define SDP "Content-Type: application/sdp\r\n"
 #define FRAGMENT "Content-Type: application/trickle-ice-sdpfrag\r\n"
 #define OFFER "v=0\r\noffer\r\n"
+
+static void test_who_serves(void **state)
+{
+    start("");
+    ask("POST", "/whep/demo", SDP, OFFER);
+    fake.place = (struct session_place){"a", "b", "http://b.example:8080"};
+    struct exchange *e = ask("GET", "/whep/session/" TOKEN, "Origin: http://x\r\n", "");
+    assert_int_equal(e->status, 200);
+    assert_string_equal(exchange_body(e), "{\"node\":\"a\",\"serves\":\"b\",\"other\":"
+                                          "\"http://b.example:8080/whep/session/" TOKEN "\"}");
+    assert_non_null(exchange_header(e, "Access-Control-Allow-Origin"));
+    assert_string_equal(exchange_header(e, "Cache-Control"), "no-store");
+    fake.place = (struct session_place){"a", "a", ""};
+    e = ask("GET", "/whep/session/" TOKEN, "", "");
+    assert_string_equal(exchange_body(e), "{\"node\":\"a\",\"serves\":\"a\",\"other\":null}");
+    assert_int_equal(ask("GET", "/whip/session/" TOKEN, "", "")->status, 405);
+    assert_int_equal(ask("GET", "/whep/session/other", "", "")->status, 404);
+    stop();
+}
 
 static void test_an_answer_may_wait_for_the_partner(void **state)
 {
@@ -316,7 +341,7 @@ static void test_methods_and_types(void **state)
         {"OPTIONS", "/whep/demo", "Origin: https://x.example\r\n", 200,
          "Access-Control-Allow-Methods", "POST, OPTIONS"},
         {"OPTIONS", "/whep/session/" TOKEN, "Origin: https://x.example\r\n", 200,
-         "Access-Control-Allow-Methods", "PATCH, DELETE, OPTIONS"},
+         "Access-Control-Allow-Methods", "GET, PATCH, DELETE, OPTIONS"},
         {"OPTIONS", "/whep/session/" TOKEN, "Origin: https://x.example\r\n", 200,
          "Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match, If-None-Match"},
         {"GET", "/whip/session/" TOKEN, "", 405, "Allow", "PATCH, DELETE, OPTIONS"},
@@ -442,6 +467,7 @@ int main(void)
 {
     log_level(LEVEL_ERROR);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_who_serves),
         cmocka_unit_test(test_an_answer_may_wait_for_the_partner),
         cmocka_unit_test(test_a_session_from_post_to_delete),
         cmocka_unit_test(test_a_patch_may_be_the_partners),
