@@ -54,6 +54,18 @@ static void on_rekey(struct replicate *r, const union wire_frame *frame)
     keys_begin(r);
 }
 
+static void on_right(struct replicate *r, const union wire_frame *frame)
+{
+    const struct wire_right *m = &frame->right;
+    struct session *s = session_find(r->set, m->token.text);
+    struct msg_right right = m->right;
+    if (s == NULL || s->open.group == 0)
+        return;
+    right.head.type = MSG_RIGHT_PASSED;
+    right.head.id = s->id;
+    session_send(r->set, 1 + s->worker, &right);
+}
+
 static int on_frame(void *opaque, const union wire_frame *frame, char *why, size_t why_size)
 {
     static void (*const takers[WIRE_TYPES])(struct replicate *, const union wire_frame *) = {
@@ -66,6 +78,7 @@ static int on_frame(void *opaque, const union wire_frame *frame, char *why, size
         [WIRE_SESSION_GONE] = import_session_gone,
         [WIRE_SYNCED] = on_synced,
         [WIRE_DTLS] = import_dtls,
+        [WIRE_RIGHT] = on_right,
         [WIRE_PATCH] = patch_frame,
         [WIRE_PATCHED] = patched_frame,
     };
@@ -110,6 +123,15 @@ void replicate_dtls(struct replicate *r, const struct session *s, const uint8_t 
         return;
     memcpy(m.token.text, s->token, SESSION_TOKEN_LEN);
     memcpy(m.data, data, size);
+    replicate_send(r, &m);
+}
+
+void replicate_right(struct replicate *r, const struct session *s, const struct msg_right *right)
+{
+    struct wire_right m = {.head = {.type = WIRE_RIGHT, .length = sizeof(m)}, .right = *right};
+    if (r == NULL || s->open.group == 0 || !replink_up(r->link) || !replink_room(r->link))
+        return;
+    memcpy(m.token.text, s->token, SESSION_TOKEN_LEN);
     replicate_send(r, &m);
 }
 

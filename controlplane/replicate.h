@@ -58,6 +58,9 @@ void replicate_session_gone(struct replicate *r, struct session *session);
 // A DTLS datagram came for a session that the partner serves.
 void replicate_dtls(struct replicate *r, const struct session *session, const uint8_t *data,
                     size_t size);
+// RIGHT_PASS, for the partner's dataplane. What is lost is asked for again.
+void replicate_right(struct replicate *r, const struct session *session,
+                     const struct msg_right *right);
 // PEER_STATE or GROUP_STATE.
 void replicate_message(struct replicate *r, const struct msg_head *m);
 // The dataplane is another process. To be called before anything else is sent to it.

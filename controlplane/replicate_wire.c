@@ -89,6 +89,13 @@ static bool check_dtls(const union wire_frame *frame)
            m->size == m->head.length - head && check_token(&m->token);
 }
 
+static bool check_right(const union wire_frame *frame)
+{
+    const struct wire_right *m = &frame->right;
+    return check_token(&m->token) && m->right.head.type == MSG_RIGHT_PASS &&
+           m->right.head.length == sizeof(m->right) && msg_check(&m->right.head) == 0;
+}
+
 static bool check_patch(const union wire_frame *frame)
 {
     const struct wire_patch *m = &frame->patch;
@@ -155,6 +162,7 @@ static const struct {
     [WIRE_SESSION_GONE] = {sizeof(struct wire_session_gone), check_session_gone},
     [WIRE_SYNCED] = {sizeof(struct wire_synced), check_synced},
     [WIRE_DTLS] = {0, check_dtls},
+    [WIRE_RIGHT] = {sizeof(struct wire_right), check_right},
     [WIRE_PATCH] = {0, check_patch},
     [WIRE_PATCHED] = {0, check_patched},
 };

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define WIRE_MAGIC 0x70726c68u // "hlrp"; another byte order reads as another magic
-#define WIRE_VERSION 3u
+#define WIRE_VERSION 4u
 #define WIRE_FRAME_MAX 4096 // bytes, head included
 #define WIRE_REASON_MAX 128
 #define WIRE_MATCH_MAX 256 // If-Match of a forwarded request, NUL included
@@ -35,6 +35,7 @@
     X(SESSION_GONE, 1, "its session is over")                                                      \
     X(SYNCED, 1, "that was everything: forget what was not named")                                 \
     X(DTLS, 0, "a DTLS datagram that came to the standby of a session")                            \
+    X(RIGHT, 0, "of a viewer: who may say where its numbers begin")                                \
     X(PATCH, 0, "an ICE restart that a client asked the standby of its session for")               \
     X(PATCHED, 0, "what it came to")
 
@@ -137,6 +138,12 @@ struct wire_dtls {
     uint8_t data[MSG_DATAGRAM_MAX];
 };
 
+struct wire_right {
+    struct wire_head head;
+    struct wire_token token;
+    struct msg_right right; // as RIGHT_PASS; its id is the sender's
+};
+
 struct wire_patch {
     struct wire_head head;
     struct wire_token token;
@@ -170,6 +177,7 @@ union wire_frame {
     struct wire_session_gone session_gone;
     struct wire_synced synced;
     struct wire_dtls dtls;
+    struct wire_right right;
     struct wire_patch patch;
     struct wire_patched patched;
     uint8_t bytes[WIRE_FRAME_MAX];

@@ -258,6 +258,8 @@ static void on_message(void *opaque, uint32_t lane, const struct msg_head *m)
         on_path(s, (const struct msg_session_path *)m);
     else if (m->type == MSG_SESSION_NUMBERS)
         on_numbers(s, (const struct msg_session_numbers *)m);
+    else if (m->type == MSG_RIGHT_PASS)
+        replicate_right(set->replicate, s, (const struct msg_right *)m);
     else if (m->type == MSG_DTLS_RECEIVED)
         on_dtls(s, (const struct msg_dtls *)m);
     else if (m->type == MSG_SESSION_MEDIA && s->phase == PHASE_DTLS)

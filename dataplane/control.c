@@ -203,6 +203,9 @@ void control_handle(struct worker *worker, const struct msg_head *head)
     case MSG_SESSION_ADOPT:
         failover_adopt(worker, (const struct msg_session_adopt *)head);
         break;
+    case MSG_RIGHT_PASSED:
+        failover_right(worker, (const struct msg_right *)head);
+        break;
     case MSG_STALL:
         stall(worker, (const struct msg_stall *)head);
         break;

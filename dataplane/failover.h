@@ -10,6 +10,7 @@
 void failover_peer(struct worker *worker, const struct msg_peer *message);
 void failover_group(struct worker *worker, const struct msg_group *message);
 void failover_adopt(struct worker *worker, const struct msg_session_adopt *message);
+void failover_right(struct worker *worker, const struct msg_right *message);
 
 // A BFD packet (worker 0). `payload` as parse_frame said.
 void failover_bfd(struct worker *worker, const uint8_t *frame, const struct parsed *parsed);

@@ -167,6 +167,9 @@ struct session {
     uint64_t rtx_limit[MSG_MAX_TRACKS]; // RTX indexes below it are ours to use; group 0: no limit
     uint64_t rtx_asked[MSG_MAX_TRACKS]; // limit that the partner was told and has not confirmed
     bool reserved[MSG_MAX_TRACKS];      // the reserve behind the limit has been taken
+    uint8_t left;       // bit t: track t's numbers were left to the partner to begin
+    uint32_t left_term; // in this term
+    uint64_t right_ns;  // when the partner was last asked for that
     uint64_t packets_in, bytes_in, packets_out, bytes_out;
     uint64_t bitrate_bytes, bitrate_ns;
     uint32_t bitrate;

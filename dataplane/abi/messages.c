@@ -207,6 +207,15 @@ static bool check_session_adopt(const struct msg_head *head)
                                       m->remote.family == m->local.family));
 }
 
+static bool check_right(const struct msg_head *head)
+{
+    const struct msg_right *m = (const void *)head;
+    for (int i = 0; i < MSG_MAX_TRACKS; i++)
+        if (m->first[i] >> 48 || m->rtx_limit[i] >> 48)
+            return false;
+    return (m->asked | m->left | m->numbered) < 1u << MSG_MAX_TRACKS && !(m->left & m->numbered);
+}
+
 static bool check_stall(const struct msg_head *head)
 {
     const struct msg_stall *m = (const void *)head;
@@ -257,6 +266,8 @@ static const struct rule {
     [MSG_GROUP] = {EXACT(msg_group), check_group},
     [MSG_SESSION_ADOPT] = {EXACT(msg_session_adopt), check_session_adopt},
     [MSG_STALL] = {EXACT(msg_stall), check_stall},
+    [MSG_RIGHT_PASS] = {EXACT(msg_right), check_right},
+    [MSG_RIGHT_PASSED] = {EXACT(msg_right), check_right},
     [MSG_SESSION_NUMBERS] = {EXACT(msg_session_numbers), check_session_numbers},
     [MSG_PEER_STATE] = {EXACT(msg_peer_state), check_peer_state},
     [MSG_GROUP_STATE] = {EXACT(msg_group_state), check_group_state},

@@ -33,6 +33,7 @@
     X(PEER, down, "a partner node: addresses, trunk keys, BFD timers (every lane)")                \
     X(GROUP, down, "a protection group: its partner, who sends, the term (every lane)")            \
     X(SESSION_ADOPT, down, "numbers and path of a session that a partner serves")                  \
+    X(RIGHT_PASSED, down, "the partner's word on where a viewer's numbers begin")                  \
     X(STALL, down, "hang for a while, to see what happens (operator.kill_test)")                   \
     X(SESSION_PATH, up, "a check validated the session's address, first or new")                   \
     X(SESSION_MEDIA, up, "first authenticated SRTP or SRTCP packet of a session")                  \
@@ -41,6 +42,7 @@
     X(DTLS_RECEIVED, up, "a DTLS datagram from the session's validated address")                   \
     X(STREAM_STATE, up, "a stream's packets began, stopped or ended with BYE")                     \
     X(SESSION_NUMBERS, up, "a viewer's numbers, for its partner: new, or a lease extended")        \
+    X(RIGHT_PASS, up, "to the partner: who may say where a viewer's numbers begin")                \
     X(PEER_STATE, up, "BFD towards a partner changed")                                             \
     X(GROUP_STATE, up, "a group's active side changed by failure detection")
 
@@ -331,6 +333,19 @@ struct msg_session_adopt {
     struct abi_addr remote, local; // family 0: no path yet
     uint8_t mac[6];
     uint8_t pad[2];
+};
+
+// A viewer's track that was never fed has no numbers, and only one of two nodes may give it some,
+// see failover_session.c. Who serves asks, who stands by answers; RIGHT_PASS and RIGHT_PASSED.
+struct msg_right {
+    struct msg_head head;
+    uint32_t term;    // of the group; in another one the message is void
+    uint8_t asked;    // bits of tracks whose numbers the sender, who serves, lacks
+    uint8_t left;     // of those that the receiver may begin from now on, at `first`
+    uint8_t numbered; // of those that have numbers: `first` is their delta
+    uint8_t pad;
+    uint64_t first[MSG_MAX_TRACKS];     // mod 2^48
+    uint64_t rtx_limit[MSG_MAX_TRACKS]; // of those two: RTX indexes below this may have been used
 };
 
 struct msg_peer_state {

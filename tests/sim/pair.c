@@ -40,18 +40,27 @@ void pair_pass(struct pair *pair, uint64_t ms)
     }
 }
 
-void pair_publish(struct pair *pair, bool keyframe)
+static void publish(struct pair *pair, uint32_t ssrc, uint64_t index, bool keyframe)
 {
     uint8_t wire[1600], body[300];
-    uint64_t index = ++pair->published;
     memset(body, (int)index, sizeof(body));
-    size_t size = world_seal(&pair->node[0], &pair->publisher, VIDEO_SSRC, index, keyframe, body,
+    size_t size = world_seal(&pair->node[0], &pair->publisher, ssrc, index, keyframe, body,
                              sizeof(body), wire);
     for (int n = 0; n < 2; n++)
         if (pair_has_address(pair, n))
             world_inject(&pair->node[n], 0, &pair->publisher.addr, 7000, wire, size);
     pair->now += MS;
     pair_turn(pair);
+}
+
+void pair_publish(struct pair *pair, bool keyframe)
+{
+    publish(pair, VIDEO_SSRC, ++pair->published, keyframe);
+}
+
+void pair_speak(struct pair *pair)
+{
+    publish(pair, AUDIO_SSRC, ++pair->spoken, false);
 }
 
 void pair_nack(struct pair *pair, unsigned viewer, uint16_t seq, int node)

@@ -22,7 +22,7 @@ struct pair_control {
 
 struct pair_viewer {
     struct client client;
-    unsigned packets, bad, rtx;
+    unsigned packets, sound, bad, rtx;
     uint64_t highest;                   // index of its video
     uint8_t last_mac[6];                // of the sender of its last packet
     struct abi_addr last_from, last_at; // where that came from, and went to
@@ -48,7 +48,7 @@ struct pair {
     uint64_t now;
     struct client publisher;
     struct pair_viewer viewer[PAIR_VIEWERS];
-    uint64_t published;                                 // index of the last packet
+    uint64_t published, spoken;                         // index of the last packet, of its sound
     uint32_t round;                                     // of trunk keys
     unsigned duplicates, conflicts;                     // of what was written down
     char first[200];                                    // of the conflicts
@@ -66,6 +66,8 @@ void pair_pass(struct pair *pair, uint64_t ms);
 void pair_turn(struct pair *pair);
 // The next packet of the publisher, and a millisecond.
 void pair_publish(struct pair *pair, bool keyframe);
+// The same of its sound, which it has not sent a packet of at first.
+void pair_speak(struct pair *pair);
 // A request of a viewer for one of its packets, to one node or to whoever has the address (-1).
 void pair_nack(struct pair *pair, unsigned viewer, uint16_t seq, int node);
 

@@ -163,13 +163,23 @@ static void on_path(struct pair *pair, int node, const struct msg_session_path *
             pair->control[node].path[v] = *m;
 }
 
+static void pass_right(struct pair *pair, int node, const struct msg_right *m)
+{
+    struct msg_right passed = *m;
+    passed.head.type = MSG_RIGHT_PASSED;
+    if (pair_joined(pair) && !pair->lost[OTHER(node)])
+        pair_tell(pair, OTHER(node), &passed);
+}
+
 void pair_serve_control(struct pair *pair, int node)
 {
     const struct msg_head *head;
     uint64_t invalid = 0;
     struct world *world = &pair->node[node];
     while ((head = channel_peek(&world->control, 1, &invalid))) {
-        if (head->type == MSG_SESSION_NUMBERS)
+        if (head->type == MSG_RIGHT_PASS)
+            pass_right(pair, node, (const struct msg_right *)head);
+        else if (head->type == MSG_SESSION_NUMBERS)
             on_numbers(pair, node, (const struct msg_session_numbers *)head);
         else if (head->type == MSG_GROUP_STATE)
             on_seized(pair, node, (const struct msg_group_state *)head);

@@ -77,6 +77,7 @@ static void viewer_takes(struct pair *pair, uint8_t number, const struct world_f
         if (index > v->highest)
             v->highest = index;
     }
+    v->sound += rc == 0 && which == 1;
     v->rtx += rc == 0 && which == 2;
 }
 

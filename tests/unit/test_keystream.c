@@ -7,11 +7,12 @@
 // lease; what is stepped over at home; the reserve once, only after a seizure, only for the
 // partner, with the lease on its way; moving to what was asked for in a new term; jumping over a
 // limit of the other node, serving or standing by; limits that never go down; where a session that
-// is protected later has come to without a lease; no numbers of its own
-// for a standby and none of the other for who serves; RTX numbers that outlive a restart. Not
-// noticed here are guards of what this model never does: an import that has no numbers yet, a
-// publisher's new source at a standby (ingest.c), and SRTCP, whose compounds begin with an SSRC of
-// each node's own.
+// is protected later has come to without a lease; no numbers of its own for a standby and none of
+// the other for who serves; RTX numbers that outlive a restart. Of the right to begin: that it is
+// given up when it is left, only by who stands by; that it is taken only by who serves, in the term
+// that was meant; that RTX numbers go along. Not noticed here are guards of what this model never
+// does: an import that has no numbers yet, a publisher's new source at a standby (ingest.c), and
+// SRTCP, whose compounds begin with an SSRC of each node's own.
 #include "../sim/pair.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -275,6 +276,93 @@ static void test_who_serves_keeps_its_numbers(void **state)
     no_conflict("another node's numbers");
 }
 
+static unsigned speak(unsigned packets)
+{
+    unsigned before = 0, after = 0;
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++)
+        before += pair.viewer[v].sound;
+    for (unsigned i = 0; i < packets; i++)
+        pair_speak(&pair);
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++)
+        after += pair.viewer[v].sound;
+    return after - before;
+}
+
+static const struct sub *sound_of(int node, unsigned viewer)
+{
+    const struct tables *tables = &pair.node[node].workers[0].tables;
+    const struct session *session = tables_session(tables, pair.viewer[viewer].client.id);
+    return &tables_sender(tables, session)->sub[1];
+}
+
+static bool may_begin(int node)
+{
+    return !sub_numbered(sound_of(node, 0)) && !sound_of(node, 0)->foreign;
+}
+
+// The partner's word, as if it had been said to this node in that term.
+static void say_right(int node, uint32_t term, uint8_t asked, uint8_t left)
+{
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++) {
+        struct msg_right m = {
+            .head = {.type = MSG_RIGHT_PASSED, .length = sizeof(m), .id = pair.viewer[v].client.id},
+            .term = term,
+            .asked = asked,
+            .left = left,
+            .first = {0, 0x4000}};
+        world_tell(&pair.node[node], 0, &m);
+    }
+    pair_turn(&pair);
+}
+
+// Nobody has heard the publisher yet, and its node dies. The other has no right to begin, until the
+// dead one is back and leaves it; then that one has none any more, whatever happens.
+static void test_one_node_begins(void **state)
+{
+    be_home();
+    uint32_t term = pair.control[0].term;
+    assert_true(may_begin(0) && !may_begin(1));
+    say_right(0, term, 2, 0); // nobody takes it from who serves,
+    say_right(1, term - 1, 2, 0);
+    say_right(1, term, 0, 2); // and who stands by takes none
+    assert_true(may_begin(0) && !may_begin(1));
+
+    pair_kill(&pair, 0);
+    play(300);
+    term = pair.control[1].term;
+    assert_true(pair_serves(&pair, 1));
+    say_right(1, term - 1, 0, 2); // of terms that are past, and of none that there was
+    say_right(1, term + 1, 0, 2);
+    assert_int_equal(speak(100), 0);
+    heal();
+    pair_pass(&pair, 6000);
+    assert_true(may_begin(1) && !may_begin(0));
+    no_conflict("a right that was left to the partner");
+
+    // Both serve, and the one that gave it up hears the publisher later than the other.
+    pair.media_cut = pair.control_cut = true;
+    play(300);
+    assert_true(pair_serves(&pair, 0) && pair_serves(&pair, 1));
+    assert_int_equal(speak(20), 20 * PAIR_VIEWERS);
+    pair.hub = true;
+    play(50);
+    assert_int_equal(speak(100), 100 * PAIR_VIEWERS);
+    assert_false(may_begin(0));
+    no_conflict("a split before anything was heard");
+
+    // Whoever serves when they meet again has the other's numbers soon.
+    heal();
+    pair_pass(&pair, 6000);
+    assert_int_equal(speak(100), 100 * PAIR_VIEWERS);
+    pair_hand_over(&pair, 0);
+    assert_int_equal(speak(100), 100 * PAIR_VIEWERS);
+    pair_kill(&pair, 0);
+    play(300);
+    assert_int_equal(speak(100), 100 * PAIR_VIEWERS);
+    heal();
+    no_conflict("numbers that the standby had");
+}
+
 // A session that was in no group used as many RTX numbers as it liked, and no partner knows. It is
 // taken into the group, and home dies now, a little later, or when the partner knows.
 static void test_a_session_is_protected_later(void **state)
@@ -371,6 +459,7 @@ static void test_failures_in_any_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_node_begins), // first: nobody has heard the sound yet
         cmocka_unit_test(test_a_day_of_failures),
         cmocka_unit_test(test_nobody_told_of_the_reserve),
         cmocka_unit_test(test_a_reserve_is_taken_once),

@@ -34,6 +34,7 @@ union any {
     struct msg_session_numbers session_numbers;
     struct msg_peer_state peer_state;
     struct msg_stall stall;
+    struct msg_right right;
     struct msg_group_state group_state;
 };
 
@@ -59,6 +60,8 @@ static const uint16_t length_of[MSG_TYPES] = {
     [MSG_SESSION_NUMBERS] = sizeof(struct msg_session_numbers),
     [MSG_PEER_STATE] = sizeof(struct msg_peer_state),
     [MSG_STALL] = sizeof(struct msg_stall),
+    [MSG_RIGHT_PASS] = sizeof(struct msg_right),
+    [MSG_RIGHT_PASSED] = sizeof(struct msg_right),
     [MSG_GROUP_STATE] = sizeof(struct msg_group_state),
 };
 
@@ -323,6 +326,11 @@ static const struct {
     FIELD(MSG_SESSION_ADOPT, session_adopt, local.family, 6),
     FIELD(MSG_SESSION_ADOPT, session_adopt, remote.port, 0),
     FIELD(MSG_SESSION_NUMBERS, session_numbers, numbers.delta[0], 1ull << 48),
+    FIELD(MSG_RIGHT_PASS, right, asked, 16),
+    FIELD(MSG_RIGHT_PASSED, right, left, 16),
+    FIELD(MSG_RIGHT_PASSED, right, numbered, 16),
+    FIELD(MSG_RIGHT_PASSED, right, first[3], 1ull << 48),
+    FIELD(MSG_RIGHT_PASSED, right, rtx_limit[0], 1ull << 48),
     FIELD(MSG_PEER_STATE, peer_state, state, 4),
     FIELD(MSG_PEER_STATE, peer_state, diag, 32),
     FIELD(MSG_STALL, stall, ms, 0),

@@ -507,6 +507,31 @@ static bool a_was_told_5000(void *token)
     return l != NULL && l->adopt.numbers.rtx_limit[0] == 5000 && l->adopt.numbers.delta[0] == 78;
 }
 
+static bool b_was_passed_a_right(void *token)
+{
+    return at(&b, token) != NULL && last(&b, MSG_RIGHT_PASSED, at(&b, token)->id) != NULL;
+}
+
+// What dataplanes say to each other about a session goes to the other's session.
+static void test_a_right_is_passed_on(void **state)
+{
+    char token[40];
+    struct session *p = post(&a, ROLE_PUBLISH, "demo", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(p));
+    await(b_has, token);
+    struct msg_right m = {.head = {.type = MSG_RIGHT_PASS, .length = sizeof(m), .id = p->id},
+                          .term = 12,
+                          .asked = 3,
+                          .left = 4,
+                          .numbered = 8,
+                          .first = {[2] = 77}};
+    channel_send(&a.dp, 1, &m);
+    await(b_was_passed_a_right, token);
+    const struct msg_right *passed =
+        (const void *)last(&b, MSG_RIGHT_PASSED, at(&b, token)->id)->bytes;
+    assert_memory_equal(&passed->term, &m.term, sizeof(m) - offsetof(struct msg_right, term));
+}
+
 // A dataplane that says less than we know has not heard of the partner's: it is told again.
 static void test_limits_never_go_down(void **state)
 {
@@ -1212,6 +1237,7 @@ int main(void)
         TEST(test_a_refused_copy),
         TEST(test_keys_that_wait),
         TEST(test_numbers_are_confirmed),
+        TEST(test_a_right_is_passed_on),
         TEST(test_limits_never_go_down),
         TEST(test_terms_follow_the_holder),
         TEST(test_takeover_and_failback),

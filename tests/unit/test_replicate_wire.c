@@ -239,6 +239,28 @@ static void test_requests_passed_on(void **state)
     assert_int_equal(wire_check(&f.head), -EBADMSG);
 }
 
+static void test_rights(void **state)
+{
+    const union wire_frame good = {
+        .right = {.head = {.type = WIRE_RIGHT, .length = sizeof(good.right)},
+                  .token = {TOKEN},
+                  .right = {.head = {.type = MSG_RIGHT_PASS,
+                                     .length = sizeof(struct msg_right),
+                                     .id = 1ull << 32},
+                            .asked = 1}}};
+    assert_int_equal(wire_check(&good.head), 0);
+    for (int i = 0; i < 6; i++) {
+        union wire_frame f = good;
+        struct wire_right *m = &f.right;
+        void *const holes[] = {m->token.text,         &m->right.head.type,
+                               &m->right.head.length, &m->right.asked,
+                               &m->right.numbered,    (uint8_t *)&m->right.first[3] + 7};
+        *(uint8_t *)holes[i] = 0xfe;
+        if (wire_check(&f.head) != -EBADMSG)
+            fail_msg("change %d was taken", i);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -249,6 +271,7 @@ int main(void)
         cmocka_unit_test(test_hello_says_who_is_wrong),
         cmocka_unit_test(test_datagrams),
         cmocka_unit_test(test_requests_passed_on),
+        cmocka_unit_test(test_rights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
