@@ -116,6 +116,7 @@ static int bind_any(int fd, int family, uint16_t *port)
     if (family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
     setsockopt(fd, SOL_UDP, UDP_GRO, &on, sizeof(on)); // what fails is slower, but right
+    setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on));
     // Beyond net.core.rmem_max only root may go; without, as far as it goes.
     if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) != 0)
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));

@@ -236,16 +236,18 @@ static void on_rtcp(struct session *s, uint8_t *data, size_t size, uint64_t now_
 }
 
 void session_input(struct session *s, const struct abi_addr *from, uint8_t *data, size_t size,
-                   uint64_t now_ns)
+                   uint64_t arrived_ns, uint64_t now_ns)
 {
     uint8_t first = size ? data[0] : 255; // RFC 7983
+    if (arrived_ns > s->arrived_ns)
+        s->arrived_ns = arrived_ns;
     if (first >= 128 && first <= 191) {
         if (s->phase != SESSION_OPEN)
             return; // keys are not there yet: as a browser does
         if (size >= 2 && data[1] >= 192 && data[1] <= 223) {
             on_rtcp(s, data, size, now_ns);
         } else if (s->viewer) {
-            viewer_packet(s, from, data, size, now_ns);
+            viewer_packet(s, from, data, size, s->arrived_ns);
         }
     } else if (first <= 3) {
         uint64_t sent = s->agent.checks_sent, received = s->agent.checks_received;

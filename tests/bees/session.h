@@ -41,6 +41,7 @@ struct session {
     uint64_t deadline_ns; // of joining
     uint64_t open_ns;     // when DTLS was done
     uint64_t last_packet_ns;
+    uint64_t arrived_ns;         // of the latest datagram
     uint64_t report_ns;          // when the next RTCP report is due
     uint32_t ssrc;               // of our RTCP
     uint32_t rtcp_index;         // of the next SRTCP packet
@@ -68,9 +69,9 @@ void session_free(struct session *session);
 
 // The answer is in: checks begin.
 void session_start(struct session *session, uint64_t now_ns);
-// One datagram.
+// One datagram, and when it came (arrived_ns <= now_ns); before the one before it none did.
 void session_input(struct session *session, const struct abi_addr *from, uint8_t *data, size_t size,
-                   uint64_t now_ns);
+                   uint64_t arrived_ns, uint64_t now_ns);
 // Does what is due; returns when it wants to be called again.
 uint64_t session_tick(struct session *session, uint64_t now_ns);
 // Ends it with or without a failure: says goodbye, closes the books and the socket.

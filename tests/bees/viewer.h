@@ -10,7 +10,7 @@ struct rtcp_packet;
 
 // Returns 0 or -ENOMEM.
 int viewer_open(struct session *session, uint64_t now_ns);
-// An RTP packet, SRTP still on it.
+// An RTP packet, SRTP still on it, that came at now_ns.
 void viewer_packet(struct session *session, const struct abi_addr *from, uint8_t *data, size_t size,
                    uint64_t now_ns);
 // One packet of an authentic RTCP compound.

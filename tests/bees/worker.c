@@ -22,6 +22,7 @@
 #define REST_NS 500000ull // pause that lets packets gather when many come
 #define BUSY_EVENTS 8     // a turn with so many sockets was a busy one
 #define CLOCK_NS 200000000ull
+#define ARRIVAL_MAX_NS 5000000000ull // longer nothing lies in a socket
 #define SLOTS_FIRST 256
 
 enum order_kind { ORDER_ADD, ORDER_LEAVE };
@@ -125,7 +126,7 @@ static void read_inbox(struct worker *w)
 
 // Hands a datagram to its session, by way of the bad network if there is one.
 static void deliver(struct worker *w, struct session *s, const struct abi_addr *from, uint8_t *data,
-                    size_t size)
+                    size_t size, uint64_t arrived_ns)
 {
     if (w->impair) {
         enum impair_fate fate = impair_offer(w->impair, &s->path, from, data, size, w->now_ns);
@@ -133,17 +134,36 @@ static void deliver(struct worker *w, struct session *s, const struct abi_addr *
         if (fate != IMPAIR_PASS)
             return;
     }
-    session_input(s, from, data, size, w->now_ns);
+    session_input(s, from, data, size, arrived_ns, w->now_ns);
 }
 
-// The size of the datagrams that the kernel put together to one message; its own if it is one.
-static size_t segment_size(const struct msghdr *header, size_t whole)
+// When a datagram came, on our clock, from when the kernel says that it did on the wall's. A time
+// that cannot be (the wall's clock was set meanwhile) counts as now.
+static uint64_t arrival(const struct worker *w, const struct timespec *stamp)
+{
+    uint64_t real =
+        (uint64_t)stamp->tv_sec * 1000000000ull + (uint64_t)stamp->tv_nsec - w->real_offset;
+    return real <= w->now_ns && w->now_ns - real < ARRIVAL_MAX_NS ? real : w->now_ns;
+}
+
+// What the kernel says of a message: the size of the datagrams that it put together, 0 if it is
+// one, and when it came; now if it does not say.
+static size_t read_control(const struct worker *w, struct msghdr *header, uint64_t *arrived_ns)
 {
     int size = 0;
-    const struct cmsghdr *c = header->msg_controllen ? CMSG_FIRSTHDR(header) : NULL;
-    if (c != NULL && c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO)
-        memcpy(&size, CMSG_DATA(c), sizeof(size));
-    return size > 0 ? (size_t)size : whole;
+    *arrived_ns = w->now_ns;
+    if (header->msg_controllen == 0)
+        return 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c != NULL; c = CMSG_NXTHDR(header, c)) {
+        if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO) {
+            memcpy(&size, CMSG_DATA(c), sizeof(size));
+        } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS) {
+            struct timespec stamp;
+            memcpy(&stamp, CMSG_DATA(c), sizeof(stamp));
+            *arrived_ns = arrival(w, &stamp);
+        }
+    }
+    return size > 0 ? (size_t)size : 0;
 }
 
 static void take_message(struct worker *w, struct session *s, unsigned i)
@@ -151,10 +171,14 @@ static void take_message(struct worker *w, struct session *s, unsigned i)
     struct worker_batch *b = w->batch;
     struct abi_addr from;
     size_t whole = b->message[i].msg_len;
-    size_t segment = segment_size(&b->message[i].msg_hdr, whole);
+    uint64_t arrived_ns;
+    size_t segment = read_control(w, &b->message[i].msg_hdr, &arrived_ns);
+    if (segment == 0)
+        segment = whole;
     net_from_sockaddr(&from, (struct sockaddr *)&b->from[i]);
     for (size_t at = 0; at < whole && s->phase != SESSION_ENDED; at += segment)
-        deliver(w, s, &from, b->data[i] + at, segment < whole - at ? segment : whole - at);
+        deliver(w, s, &from, b->data[i] + at, segment < whole - at ? segment : whole - at,
+                arrived_ns);
 }
 
 // The kernel has written over what it was told of the room.
@@ -192,7 +216,7 @@ static void take_held(struct worker *w)
             (struct session *)((char *)packet.path - offsetof(struct session, path));
         memcpy(data, packet.data, packet.size);
         if (s->phase != SESSION_ENDED)
-            session_input(s, &packet.from, data, packet.size, w->now_ns);
+            session_input(s, &packet.from, data, packet.size, w->now_ns, w->now_ns);
     }
 }
 

@@ -41,8 +41,8 @@ struct worker_batch {
     struct sockaddr_in6 from[WORKER_BATCH];
     union {
         struct cmsghdr head;
-        uint8_t room[CMSG_SPACE(sizeof(int))]; // UDP_GRO
-    } control[WORKER_BATCH];
+        uint8_t room[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct timespec))];
+    } control[WORKER_BATCH]; // UDP_GRO and SO_TIMESTAMPNS
     _Alignas(64) uint8_t data[WORKER_BATCH][WORKER_ROOM];
 };
 

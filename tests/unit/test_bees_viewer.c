@@ -117,7 +117,7 @@ static void give(const uint8_t *data, size_t size)
 {
     uint8_t copy[ROOM];
     memcpy(copy, data, size);
-    session_input(session, &server, copy, size, now_ns);
+    session_input(session, &server, copy, size, now_ns, now_ns);
 }
 
 static void packet(uint16_t seq)
@@ -200,7 +200,7 @@ static void forgeries(void)
     assert_int_equal(result.count.packets, 1);
     assert_int_equal(result.count.index_reuse, 0);
     net_parse(&stranger, "10.0.0.9", 7000);
-    session_input(session, &stranger, data, size, now_ns); // never passed a check
+    session_input(session, &stranger, data, size, now_ns, now_ns); // never passed a check
     assert_int_equal(result.count.packets, 1);
     size = make(data, VIDEO, 2, 7, -1);
     give(data, size);
@@ -315,6 +315,27 @@ static void rtcp(void)
     assert_int_equal(result.count.rtcp_received, 10);
 }
 
+// We look at our sockets late and at uneven times; what came when is what counts.
+static void late_looks(void)
+{
+    for (uint16_t seq = 1; seq <= 20; seq++) {
+        uint8_t data[ROOM];
+        size_t size = make(data, VIDEO, seq, 7, -1);
+        uint64_t arrived_ns = now_ns;
+        now_ns += seq % 7 * 5 * MS;
+        // A stamp from before the packet before it: the clock was set; no gap may come of it.
+        session_input(session, &server, data, size, arrived_ns - (seq == 10 ? 90 * MS : 0), now_ns);
+        now_ns = arrived_ns + 40 * MS;
+    }
+    assert_int_equal(result.count.packets, 20);
+    assert_int_equal(result.max_gap_ns, 80 * MS); // to the one after the tenth
+}
+
+static void test_late_looks(void **state)
+{
+    each_profile(late_looks);
+}
+
 static void test_rtcp(void **state)
 {
     each_profile(rtcp);
@@ -326,7 +347,7 @@ int main(void)
         cmocka_unit_test(test_packets),      cmocka_unit_test(test_index_used_twice),
         cmocka_unit_test(test_forgeries),    cmocka_unit_test(test_repair),
         cmocka_unit_test(test_headers_only), cmocka_unit_test(test_another_ssrc_and_a_gap),
-        cmocka_unit_test(test_rtcp),
+        cmocka_unit_test(test_late_looks),   cmocka_unit_test(test_rtcp),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
