@@ -1,5 +1,6 @@
 #include "takeover.h"
 #include "fanout.h"
+#include "upstream.h"
 
 #define PACKETS_MAX 64     // of a track: the newest; viewers ask for what is missing before
 #define MARGIN_NS 10000000 // what the partner still heard us say, it may not have got out
@@ -33,6 +34,20 @@ static unsigned send_recent(struct worker *worker, struct stream *stream, uint64
     return count ? fanout_run(worker, groups, count) : 0;
 }
 
+static void ask_publishers(struct worker *worker, uint8_t group)
+{
+    const struct tables *tables = &worker->tables;
+    uint32_t seen = 0;
+    for (uint32_t i = 0; i < tables->max_streams && seen < tables->stream_count; i++) {
+        if (!tables->streams[i])
+            continue;
+        seen++;
+        if (tables->streams[i]->group == group)
+            upstream_seized(worker, tables->streams[i]);
+    }
+    worker_flush(worker); // their answers come while the viewers get what is here
+}
+
 static unsigned serve_since(struct worker *worker, uint8_t group, uint64_t since_ns)
 {
     const struct tables *tables = &worker->tables;
@@ -61,6 +76,7 @@ unsigned takeover_turn(struct worker *worker)
         if (!term || atomic_load_explicit(&dp->seized[g], memory_order_relaxed) != term)
             continue; // handed over: nothing is lost
         uint64_t since = atomic_load_explicit(&dp->unserved_since[g], memory_order_relaxed);
+        ask_publishers(worker, g);
         sent += serve_since(worker, g, since - MARGIN_NS);
     }
     return sent;

@@ -6,7 +6,8 @@
 
 // Every turn, after failover_turn. Viewers of groups that failure detection has just made ours get
 // what came since the partner was last heard, at once and without asking: the same bytes under the
-// same indexes, should they have some of it already. Returns the number of packets sent.
+// same indexes, should they have some of it already. And publishers are asked for what they sent
+// to the partner meanwhile. Returns the number of packets sent to viewers.
 unsigned takeover_turn(struct worker *worker);
 
 #endif

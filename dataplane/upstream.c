@@ -7,6 +7,7 @@
 #define RTCP_BUFFER 1400
 #define ROOM (RTCP_BUFFER - PROTECT_RTCP_ROOM)
 #define NACK_MAX 64                   // sequence numbers in one request
+#define ASKS_AHEAD 3                  // after a takeover, while nothing comes
 #define KEY_INTERVAL_NS 300000000     // key frames are asked for at most this often
 #define FEEDBACK_INTERVAL_NS 50000000 // transport-wide feedback
 #define REPORT_INTERVAL_NS 500000000
@@ -27,6 +28,25 @@ static size_t add_nacks(struct worker *worker, struct session *session, struct l
     if (!longer)
         return length;
     worker_count(worker, COUNT_nack_up, count);
+    return longer;
+}
+
+// Numbers from the first on that we have not seen.
+static size_t add_nacks_ahead(struct worker *worker, struct session *session,
+                              const struct track *track, uint8_t *buffer, size_t length)
+{
+    const struct gaps *gaps = &track->gaps[track->layer];
+    const struct layer *layer = &track->layers[track->layer];
+    uint16_t seqs[NACK_MAX];
+    if (!gaps->started || !layer->media.ssrc)
+        return length;
+    for (unsigned i = 0; i < NACK_MAX; i++)
+        seqs[i] = (uint16_t)(gaps->highest + 1 + i);
+    size_t longer =
+        rtcp_write_nack(buffer, ROOM, length, session->ssrc, layer->media.ssrc, seqs, NACK_MAX);
+    if (!longer)
+        return length;
+    worker_count(worker, COUNT_nack_up, NACK_MAX);
     return longer;
 }
 
@@ -150,8 +170,15 @@ static void ask_now(struct worker *worker, struct stream *stream, struct session
     uint8_t buffer[RTCP_BUFFER];
     size_t empty = rtcp_write_rr(buffer, ROOM, 0, session->ssrc, NULL, 0);
     size_t length = empty;
+    bool ahead = stream->asks_ahead > 0 && worker->now_ns >= stream->ask_ahead_ns;
+    if (ahead) {
+        stream->asks_ahead--;
+        stream->ask_ahead_ns = worker->now_ns + UPSTREAM_TICK_NS;
+    }
     for (int t = 0; t < stream->tracks; t++) {
         struct track *track = &stream->track[t];
+        if (ahead && track->config.feedback & FB_NACK && track->last_ns < stream->seized_ns)
+            length = add_nacks_ahead(worker, session, track, buffer, length);
         if (track->config.feedback & FB_NACK)
             for (int l = 0; l < track->config.layers; l++)
                 length =
@@ -165,6 +192,16 @@ static void ask_now(struct worker *worker, struct stream *stream, struct session
     }
     if (length > empty)
         feedback_send(worker, session, buffer, length);
+}
+
+void upstream_seized(struct worker *worker, struct stream *stream)
+{
+    if (stream->publisher == MAP_NONE ||
+        worker->tables.sessions[stream->publisher].state != SESSION_KEYED)
+        return;
+    stream->seized_ns = stream->ask_ahead_ns = worker->now_ns;
+    stream->asks_ahead = ASKS_AHEAD;
+    ask_now(worker, stream, &worker->tables.sessions[stream->publisher]);
 }
 
 void upstream_tick(struct worker *worker, struct stream *stream)

@@ -53,7 +53,8 @@ struct pair {
     unsigned duplicates, conflicts;                     // of what was written down
     char first[200];                                    // of the conflicts
     struct msg_session_adopt owed[2][PAIR_VIEWERS + 1]; // to deaf ones; the last is the publisher's
-    unsigned publisher_nacks; // packets that the nodes asked the publisher for
+    unsigned publisher_nacks;       // packets that the nodes asked the publisher for
+    uint8_t publisher_asked[65536]; // how often, by sequence number
 };
 
 // Starts both nodes, on one subnet or apart, has BFD come up, and joins the clients. 0, or -1.

@@ -102,7 +102,7 @@ static void publisher_takes(struct pair *pair, const struct world_frame *frame)
         if (packet.type == RTCP_RTPFB && packet.count == RTPFB_NACK &&
             rtcp_nack_begin(&nacks, &packet))
             while (rtcp_nack_next(&nacks, &seq))
-                pair->publisher_nacks++;
+                pair->publisher_nacks++, pair->publisher_asked[seq]++;
 }
 
 // Whoever is checked answers, as every ICE agent does.
