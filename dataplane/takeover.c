@@ -18,20 +18,27 @@ static unsigned recent(const struct track *track, uint64_t since_ns, const struc
     return count;
 }
 
+// Of all tracks, oldest first, and each packet to all viewers before the next: who comes last in
+// the round waits for one packet's copies, not for all.
 static unsigned send_recent(struct worker *worker, struct stream *stream, uint64_t since_ns)
 {
     const struct media *packets[MSG_MAX_TRACKS][PACKETS_MAX];
-    struct fan_group groups[MSG_MAX_TRACKS];
-    unsigned count = 0;
-    for (int t = 0; t < stream->tracks; t++) {
-        struct track *track = &stream->track[t];
-        unsigned n = recent(track, since_ns, packets[t]);
-        if (n == 0)
-            continue;
-        groups[count] = (struct fan_group){.track = track, .packets = packets[t], .count = n};
-        count++;
+    unsigned count[MSG_MAX_TRACKS], next[MSG_MAX_TRACKS] = {0}, sent = 0;
+    for (int t = 0; t < stream->tracks; t++)
+        count[t] = recent(&stream->track[t], since_ns, packets[t]);
+    for (;;) {
+        int oldest = -1;
+        for (int t = 0; t < stream->tracks; t++)
+            if (next[t] < count[t] && (oldest < 0 || packets[t][next[t]]->arrival_ns <
+                                                         packets[oldest][next[oldest]]->arrival_ns))
+                oldest = t;
+        if (oldest < 0)
+            return sent;
+        struct fan_group one = {.track = &stream->track[oldest],
+                                .packets = &packets[oldest][next[oldest]++],
+                                .count = 1};
+        sent += fanout_run(worker, &one, 1);
     }
-    return count ? fanout_run(worker, groups, count) : 0;
 }
 
 static void ask_publishers(struct worker *worker, uint8_t group)
