@@ -2,8 +2,10 @@
 #include "fanout.h"
 #include "upstream.h"
 
-#define PACKETS_MAX 64     // of a track: the newest; viewers ask for what is missing before
-#define MARGIN_NS 10000000 // what the partner still heard us say, it may not have got out
+#define PACKETS_MAX 64 // of a track: the newest; viewers ask for what is missing before
+// What came this long before we last heard the partner, it may not have got out: it says that it is
+// alive between two turns, but another of its workers may be in the middle of one.
+#define MARGIN_NS 2000000
 
 // The track's packets since then that the ring holds, oldest first.
 static unsigned recent(const struct track *track, uint64_t since_ns, const struct media *packets[])
@@ -83,6 +85,7 @@ unsigned takeover_turn(struct worker *worker)
         if (!term || atomic_load_explicit(&dp->seized[g], memory_order_relaxed) != term)
             continue; // handed over: nothing is lost
         uint64_t since = atomic_load_explicit(&dp->unserved_since[g], memory_order_relaxed);
+        worker->seized_ns = worker->now_ns;
         ask_publishers(worker, g);
         sent += serve_since(worker, g, since - MARGIN_NS);
     }

@@ -97,7 +97,7 @@ static void fan_out_waiting(struct worker *worker)
 static void queue_media(struct worker *worker, struct rte_mbuf *m)
 {
     worker->media[worker->media_count++] = m;
-    if (worker->media_count == RTE_DIM(worker->media))
+    if (worker->media_count == RTE_DIM(worker->media) || takeover_hurries(worker))
         fan_out_waiting(worker);
 }
 

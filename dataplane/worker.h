@@ -144,6 +144,7 @@ struct worker {
     struct peer *peers;     // MSG_PEERS
     uint32_t active_groups; // of this turn; bit 0 always
     uint32_t served_groups; // of the turn before
+    uint64_t seized_ns;     // when failure detection last made a group ours
     struct group groups[MSG_GROUPS];
     uint32_t told_term[MSG_GROUPS]; // of the last GROUP on this worker's lane
     bool told_active[MSG_GROUPS];
