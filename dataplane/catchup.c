@@ -42,8 +42,10 @@ static bool begin(struct worker *worker, const struct session *session, uint8_t 
     uint64_t arrival_ns = key->arrival_ns;
     if (worker->now_ns - arrival_ns > CATCHUP_BACK_NS)
         return false;
-    if (!sub_numbered(sub))
+    if (!sub_numbered(sub)) {
         sub_number(sub, sub->delta - track->key_index);
+        worker->untold = 0;
+    }
     sub->catching_up = true;
     worker->catchup[worker->catchup_count++] = (struct catchup){.session = session->id,
                                                                 .next = track->key_index,

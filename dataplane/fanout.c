@@ -121,8 +121,10 @@ static inline size_t write_header(uint8_t *out, const struct plan *plan, const s
     return RTP_HEADER + ext;
 }
 
-// Whether this viewer takes the packet; decides where its numbers start with the first one.
-static inline bool takes(struct sub *sub, const struct media *meta, bool video)
+// Whether this viewer takes the packet; decides where its numbers start with the first one. The
+// partner is told of that soon: were we to die before, it could not go on with them.
+static inline bool takes(struct worker *worker, struct sub *sub, const struct media *meta,
+                         bool video)
 {
     // Made up here, they might be the partner's for other packets.
     if (sub->foreign)
@@ -132,8 +134,10 @@ static inline bool takes(struct sub *sub, const struct media *meta, bool video)
             return false;
         sub->keyed = true;
     }
-    if (!sub_numbered(sub))
+    if (!sub_numbered(sub)) {
         sub_number(sub, sub->delta - meta->index);
+        worker->untold = 0;
+    }
     // Older than the viewer's first packet.
     return ((meta->index + sub->delta) & INDEX_MASK) < INDEX_MASK / 2;
 }
@@ -215,7 +219,7 @@ static unsigned fan_plans(struct worker *worker, struct track *track, const stru
         if (!sender->keyed || !sender->proven || !failover_active(worker, sender->group))
             continue;
         for (unsigned p = 0; p < count; p++)
-            if (takes(sub, plans[p].meta, video))
+            if (takes(worker, sub, plans[p].meta, video))
                 sealed += add_packet(worker, batch, &plans[p], sender, sub);
     }
     return sealed;
