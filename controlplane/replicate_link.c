@@ -35,11 +35,13 @@ static bool comes_from_partner(const struct conn *conn)
     int size = sizeof(from);
     if (uv_tcp_getpeername(&conn->tcp, (struct sockaddr *)&from, &size) != 0)
         return false;
-    return from.ss_family == AF_INET
-               ? partner->family == 4 &&
-                     memcmp(partner->ip, &((struct sockaddr_in *)&from)->sin_addr, 4) == 0
-               : partner->family == 6 &&
-                     memcmp(partner->ip, &((struct sockaddr_in6 *)&from)->sin6_addr, 16) == 0;
+    if (from.ss_family == AF_INET)
+        return partner->family == 4 &&
+               memcmp(partner->ip, &((struct sockaddr_in *)&from)->sin_addr, 4) == 0;
+    const struct in6_addr *in6 = &((struct sockaddr_in6 *)&from)->sin6_addr;
+    if (partner->family == 4) // a listener on [::] names it so
+        return IN6_IS_ADDR_V4MAPPED(in6) && memcmp(partner->ip, in6->s6_addr + 12, 4) == 0;
+    return memcmp(partner->ip, in6, 16) == 0;
 }
 
 // Strangers may hold up neither us nor the partner: when too many have not greeted yet, the one
