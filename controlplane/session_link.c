@@ -204,6 +204,8 @@ static void on_dead(struct session *s, const struct msg_session_dead *m)
         [DEAD_REFUSED_MODE] = "admission is closed",
         [DEAD_REFUSED_SLOT] = "its slot is taken",
         [DEAD_REFUSED_INVALID] = "its message is invalid",
+        [DEAD_NUMBERS] =
+            "its publisher changed while the partner, out of sight, may have served it",
     };
     if (m->reason == DEAD_TIMEOUT) {
         if (served(s)) // else it is its holder who knows
@@ -211,7 +213,7 @@ static void on_dead(struct session *s, const struct msg_session_dead *m)
         return;
     }
     LOG_OFTEN(LEVEL_WARNING, "the dataplane refused a session of %s: %s", s->client,
-              m->reason <= DEAD_REFUSED_INVALID ? reasons[m->reason] : "unknown reason");
+              m->reason <= DEAD_NUMBERS ? reasons[m->reason] : "unknown reason");
     s->refused = !served(s); // a copy: its holder has no part in our trouble
     if (!s->refused)
         session_close(s, END_REFUSED);

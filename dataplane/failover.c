@@ -73,6 +73,17 @@ static void set_addresses(struct dataplane *dp, struct group *group, bool active
         atomic_store(&dp->given, has_addresses(config) && !active);
 }
 
+static void note_sight(struct worker *worker, uint8_t group)
+{
+    const struct msg_group *config = &worker->groups[group].config;
+    const struct watch *watch = &worker->watches[config->peer];
+    _Atomic uint64_t *since = &worker->dp->sight_since[group];
+    if (!watch->present || watch->told != BFD_UP)
+        atomic_store_explicit(since, 0, memory_order_relaxed);
+    else if (!atomic_load_explicit(since, memory_order_relaxed))
+        atomic_store_explicit(since, worker->now_ns, memory_order_relaxed);
+}
+
 void failover_group(struct worker *worker, const struct msg_group *message)
 {
     uint8_t number = (uint8_t)message->head.id;
@@ -87,6 +98,7 @@ void failover_group(struct worker *worker, const struct msg_group *message)
         return;
     bool active = message->role == GROUP_ACTIVE;
     group->config = *message;
+    note_sight(worker, number);
     group->owed = false; // it knows more than we had to tell
     set_addresses(dp, group, active);
     set_active(dp, number, message->term, active, worker->now_ns);
@@ -274,6 +286,9 @@ static void judge(struct worker *worker, uint8_t number)
     if (watch->bfd.state == watch->told)
         return;
     watch->told = watch->bfd.state;
+    for (uint8_t g = 1; g < MSG_GROUPS; g++)
+        if (worker->groups[g].config.head.id && worker->groups[g].config.peer == number)
+            note_sight(worker, g);
     tell_peer(worker, number, down ? worker->now_ns - heard : 0);
 }
 

@@ -32,11 +32,11 @@ static void sweep_session(struct worker *worker, struct session *session)
     uint64_t since = atomic_load_explicit(&worker->dp->active_since[group], memory_order_relaxed);
     if (since < session->heard_ns)
         since = session->heard_ns;
-    if (worker->now_ns - since < limit || session->dead_told)
+    if ((worker->now_ns - since < limit && !session->unsafe) || session->dead_told)
         return;
     struct msg_session_dead message = {
         .head = {.type = MSG_SESSION_DEAD, .length = sizeof(message), .id = session->id},
-        .reason = DEAD_TIMEOUT};
+        .reason = session->unsafe ? DEAD_NUMBERS : DEAD_TIMEOUT};
     session->dead_told = worker_tell(worker, &message) == 0;
 }
 

@@ -3,6 +3,10 @@
 #include "ingest_source.h"
 #include <rte_random.h>
 
+// A track that is silent for so long has not sent INDEX_SPARE packets elsewhere: at 4,096 a second,
+// 40 Mbit/s.
+#define UNSEEN_NS UINT64_C(2000000000)
+
 // Where a track's index space starts: high enough that older packets never leave it.
 #define FIRST_INDEX UINT64_C(0x100000)
 
@@ -209,8 +213,17 @@ static void describe(struct media *media, const struct stream *stream, const str
     media_note(media, &known);
 }
 
+// Whether the partner can have sent at most INDEX_SPARE packets of the track that we have not seen:
+// its packets come here, too, while it is in sight.
+static bool is_bounded(const struct worker *worker, uint8_t group, const struct track *track)
+{
+    uint64_t sight = atomic_load_explicit(&worker->dp->sight_since[group], memory_order_relaxed);
+    return (sight && sight <= track->last_ns) || worker->now_ns - track->last_ns < UNSEEN_NS;
+}
+
 // The track began anew elsewhere: its viewers' own numbers go on behind the last ones. Those of a
-// session that the partner serves are the partner's to move.
+// session that the partner serves are the partner's to move. Where nobody knows how far the partner
+// has gone, no number is safe: the session ends, and its client comes again with other keys.
 static void enter_space(struct worker *worker, struct track *track, uint64_t index)
 {
     uint64_t from = (track->next_index - 1) >> INDEX_SPACE_BITS, to = index >> INDEX_SPACE_BITS;
@@ -221,6 +234,11 @@ static void enter_space(struct worker *worker, struct track *track, uint64_t ind
         if (!sub_numbered(sub) || sub_moved(sub, from, to) ||
             !failover_active(worker, sender->group))
             continue;
+        if (sender->group && !is_bounded(worker, sender->group, track)) {
+            sub->foreign = true;
+            worker->tables.sessions[viewer->session].unsafe = true;
+            continue;
+        }
         // Whoever had the track before may have sent some that never came here.
         uint64_t spare = sender->group ? INDEX_SPARE : 0;
         worker->tables.sessions[viewer->session].numbers_told = 0;

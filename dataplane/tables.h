@@ -138,6 +138,7 @@ struct session {
     uint8_t tracks;
     uint8_t path; // of paths[], the one that we send to
     bool media_told, dead_told;
+    bool unsafe;          // the partner may have used its numbers for other packets: it has to end
     bool adopted;         // the path is the one that the partner told us
     uint8_t numbers_told; // bit t: the partner was told of track t's numbers
     uint64_t heard_ns, opened_ns;
@@ -260,8 +261,8 @@ struct stream {
     uint64_t rate_bytes, rate_ns;
     uint32_t bitrate;
     uint64_t report_ns, feedback_ns, source_ns; // when those were last sent
-    uint64_t seized_ns;    // when failure detection made it ours
-    uint64_t ask_ahead_ns; // when the next request ahead is due
+    uint64_t seized_ns;                         // when failure detection made it ours
+    uint64_t ask_ahead_ns;                      // when the next request ahead is due
     uint8_t asks_ahead;                         // that are left, see upstream_seized
 };
 

@@ -17,7 +17,7 @@ struct table_file {
 };
 
 #define PAGE 4096u
-#define LAYOUT 3 // one more whenever a field changes what it means, so that no size tells
+#define LAYOUT 4 // one more whenever a field changes what it means, so that no size tells
 
 // What of the file's layout does not depend on the configuration, for who wants to know before this
 // program is started (controlplane/installed.c).

@@ -237,7 +237,8 @@ enum msg_dead_reason {
     DEAD_TIMEOUT = 1,
     DEAD_REFUSED_MODE,
     DEAD_REFUSED_SLOT,
-    DEAD_REFUSED_INVALID
+    DEAD_REFUSED_INVALID,
+    DEAD_NUMBERS // the partner, out of sight, may have used the session's next numbers
 };
 
 struct msg_session_dead {

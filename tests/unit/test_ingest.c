@@ -226,6 +226,55 @@ static void test_viewers_elsewhere_go_on_with_new_numbers(void **state)
     close_streams();
 }
 
+// A viewer of a protected group when its publisher changes after a silence. While the partner is in
+// sight, what it sends comes here, too; else nobody knows how far it has gone, and the viewer ends
+// rather than have a number stand for two packets.
+static void change_publisher(bool in_sight, uint64_t silence_ms, bool goes_on)
+{
+    struct client first, second, viewer = {.group = 1};
+    struct msg_session_dead dead;
+    atomic_store(&world.dp.active_groups, 1u << 1);
+    atomic_store(&world.dp.active_since[1], world.now_ns);
+    atomic_store(&world.dp.sight_since[1], in_sight ? world.now_ns : 0);
+    world_open_stream(&world, STREAM_ID, 0, 0);
+    join(&first, ROLE_PUBLISH, 0, 2);
+    world_join(&world, &viewer, ROLE_PLAY, STREAM_ID, 0, 3, PROFILE_AES128_CM_SHA1_80, false);
+    for (uint64_t i = 1; i <= 20; i++)
+        publish(&first, i, i == 1);
+    assert_int_equal(take(&viewer), 20);
+    uint64_t last = replay_top(&viewer.rtp[0].replay);
+    assert_true(world_leave(&world, &first));
+    world_open_stream(&world, STREAM_ID, 1, 1);
+    world_open_stream(&world, STREAM_ID, 0, 1);
+    forward(1, 1);
+    join(&second, ROLE_PUBLISH, 1, 4);
+    world_pass(&world, silence_ms);
+    world.out_count = 0;
+    while (world_heard(&world, 0, MSG_SESSION_DEAD, NULL, 0)) // of others
+        ;
+    for (uint64_t i = 1; i <= 20; i++)
+        publish(&second, i, i == 1);
+    assert_int_equal(take(&viewer), goes_on ? 20 : 0);
+    if (goes_on)
+        assert_int_equal(replay_top(&viewer.rtp[0].replay), last + INDEX_SPARE + 20);
+    world_pass(&world, 1100);
+    assert_int_equal(world_heard(&world, 0, MSG_SESSION_DEAD, &dead, sizeof(dead)), !goes_on);
+    if (!goes_on)
+        assert_int_equal(dead.reason, DEAD_NUMBERS);
+    assert_int_equal(conflicts + bad, 0);
+    assert_true(world_leave(&world, &viewer));
+    assert_true(world_leave(&world, &second));
+    close_streams();
+    atomic_store(&world.dp.active_groups, 0);
+}
+
+static void test_a_publisher_changes_in_a_split(void **state)
+{
+    change_publisher(true, 5000, true);
+    change_publisher(false, 1500, true);
+    change_publisher(false, 2500, false);
+}
+
 // The process ends while it moves viewers to the next publisher's index space: who takes the tables
 // up moves those that had not been, and nobody twice.
 static void test_an_interrupted_move_is_finished(void **state)
@@ -337,6 +386,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_late_first_packet_takes_no_used_index),
         cmocka_unit_test(test_viewers_elsewhere_go_on_with_new_numbers),
+        cmocka_unit_test(test_a_publisher_changes_in_a_split),
         cmocka_unit_test(test_an_interrupted_move_is_finished),
         cmocka_unit_test(test_a_given_up_ssrc_keeps_its_window),
         cmocka_unit_test(test_other_payload_types_of_a_known_ssrc_go_nowhere),
