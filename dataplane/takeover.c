@@ -6,15 +6,18 @@
 // What came this long before we last heard the partner, it may not have got out: it says that it is
 // alive between two turns, but another of its workers may be in the middle of one.
 #define MARGIN_NS 2000000
+// Publishers nearby have answered by then: what is new to all viewers goes before what many have.
+#define ANSWER_NS 1000000
 
-// The track's packets since then that the ring holds, oldest first.
-static unsigned recent(const struct track *track, uint64_t since_ns, const struct media *packets[])
+// The track's packets from then on to the takeover that the ring holds, oldest first.
+static unsigned recent(const struct track *track, uint64_t since_ns, uint64_t until_ns,
+                       const struct media *packets[])
 {
     unsigned count = 0;
     uint64_t first = track->next_index > PACKETS_MAX ? track->next_index - PACKETS_MAX : 0;
     for (uint64_t index = first; index < track->next_index; index++) {
         const struct media *m = cache_get(&track->ring, index);
-        if (m && m->arrival_ns >= since_ns)
+        if (m && m->arrival_ns >= since_ns && m->arrival_ns < until_ns)
             packets[count++] = m;
     }
     return count;
@@ -27,7 +30,7 @@ static unsigned send_recent(struct worker *worker, struct stream *stream, uint64
     const struct media *packets[MSG_MAX_TRACKS][PACKETS_MAX];
     unsigned count[MSG_MAX_TRACKS], next[MSG_MAX_TRACKS] = {0}, sent = 0;
     for (int t = 0; t < stream->tracks; t++)
-        count[t] = recent(&stream->track[t], since_ns, packets[t]);
+        count[t] = recent(&stream->track[t], since_ns, worker->seized_ns, packets[t]);
     for (;;) {
         int oldest = -1;
         for (int t = 0; t < stream->tracks; t++)
@@ -54,7 +57,7 @@ static void ask_publishers(struct worker *worker, uint8_t group)
         if (tables->streams[i]->group == group)
             upstream_seized(worker, tables->streams[i]);
     }
-    worker_flush(worker); // their answers come while the viewers get what is here
+    worker_flush(worker);
 }
 
 static unsigned serve_since(struct worker *worker, uint8_t group, uint64_t since_ns)
@@ -73,11 +76,23 @@ static unsigned serve_since(struct worker *worker, uint8_t group, uint64_t since
     return sent;
 }
 
+static unsigned repeat(struct worker *worker)
+{
+    unsigned sent = 0;
+    if (!worker->repeat_groups || worker->now_ns - worker->seized_ns < ANSWER_NS)
+        return 0;
+    uint32_t groups = worker->repeat_groups & worker->active_groups;
+    for (worker->repeat_groups = 0; groups; groups &= groups - 1) {
+        uint8_t g = (uint8_t)__builtin_ctz(groups);
+        sent += serve_since(worker, g, worker->repeat_since[g]);
+    }
+    return sent;
+}
+
 unsigned takeover_turn(struct worker *worker)
 {
     struct dataplane *dp = worker->dp;
     uint32_t gained = worker->active_groups & ~worker->served_groups;
-    unsigned sent = 0;
     worker->served_groups = worker->active_groups;
     for (; gained; gained &= gained - 1) {
         uint8_t g = (uint8_t)__builtin_ctz(gained);
@@ -86,8 +101,9 @@ unsigned takeover_turn(struct worker *worker)
             continue; // handed over: nothing is lost
         uint64_t since = atomic_load_explicit(&dp->unserved_since[g], memory_order_relaxed);
         worker->seized_ns = worker->now_ns;
+        worker->repeat_since[g] = since - MARGIN_NS;
+        worker->repeat_groups |= 1u << g;
         ask_publishers(worker, g);
-        sent += serve_since(worker, g, since - MARGIN_NS);
     }
-    return sent;
+    return repeat(worker);
 }

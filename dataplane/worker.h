@@ -142,10 +142,12 @@ struct worker {
 
     struct post *post; // of dp
 
-    struct peer *peers;     // MSG_PEERS
-    uint32_t active_groups; // of this turn; bit 0 always
-    uint32_t served_groups; // of the turn before
-    uint64_t seized_ns;     // when failure detection last made a group ours
+    struct peer *peers;                // MSG_PEERS
+    uint32_t active_groups;            // of this turn; bit 0 always
+    uint32_t served_groups;            // of the turn before
+    uint64_t seized_ns;                // when failure detection last made a group ours
+    uint32_t repeat_groups;            // to whose viewers the last packets are to be sent again,
+    uint64_t repeat_since[MSG_GROUPS]; // those that came from then on
     struct group groups[MSG_GROUPS];
     uint32_t told_term[MSG_GROUPS]; // of the last GROUP on this worker's lane
     bool told_active[MSG_GROUPS];
