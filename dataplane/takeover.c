@@ -28,7 +28,7 @@ static unsigned recent(const struct track *track, uint64_t since_ns, uint64_t un
 static unsigned send_recent(struct worker *worker, struct stream *stream, uint64_t since_ns)
 {
     const struct media *packets[MSG_MAX_TRACKS][PACKETS_MAX];
-    unsigned count[MSG_MAX_TRACKS], next[MSG_MAX_TRACKS] = {0}, sent = 0;
+    unsigned count[MSG_MAX_TRACKS] = {0}, next[MSG_MAX_TRACKS] = {0}, sent = 0;
     for (int t = 0; t < stream->tracks; t++)
         count[t] = recent(&stream->track[t], since_ns, worker->seized_ns, packets[t]);
     for (;;) {
