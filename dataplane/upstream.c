@@ -14,6 +14,18 @@
 #define IDLE_NS 2000000000    // without a packet for that long a stream is not live
 #define REMB_BITRATE 10000000 // bit/s allowed to publishers that know only REMB
 
+static size_t write_nacks(struct worker *worker, const struct session *session,
+                          const struct layer *layer, const uint16_t *seqs, uint32_t count,
+                          uint8_t *buffer, size_t length)
+{
+    size_t longer =
+        rtcp_write_nack(buffer, ROOM, length, session->ssrc, layer->media.ssrc, seqs, count);
+    if (!longer)
+        return length;
+    worker_count(worker, COUNT_nack_up, count);
+    return longer;
+}
+
 // Adds requests for lost packets of one layer; starts the compound with an empty report.
 static size_t add_nacks(struct worker *worker, struct session *session, struct layer *layer,
                         struct gaps *gaps, uint8_t *buffer, size_t length)
@@ -21,14 +33,7 @@ static size_t add_nacks(struct worker *worker, struct session *session, struct l
     uint16_t seqs[NACK_MAX];
     uint64_t rtt_ns = (uint64_t)session->rtt_us * 1000;
     uint32_t count = gaps_due(gaps, worker->now_ns, rtt_ns, seqs, NACK_MAX, &layer->lost);
-    if (!count)
-        return length;
-    size_t longer =
-        rtcp_write_nack(buffer, ROOM, length, session->ssrc, layer->media.ssrc, seqs, count);
-    if (!longer)
-        return length;
-    worker_count(worker, COUNT_nack_up, count);
-    return longer;
+    return count ? write_nacks(worker, session, layer, seqs, count, buffer, length) : length;
 }
 
 // Numbers from the first on that we have not seen.
@@ -42,12 +47,7 @@ static size_t add_nacks_ahead(struct worker *worker, struct session *session,
         return length;
     for (unsigned i = 0; i < NACK_MAX; i++)
         seqs[i] = (uint16_t)(gaps->highest + 1 + i);
-    size_t longer =
-        rtcp_write_nack(buffer, ROOM, length, session->ssrc, layer->media.ssrc, seqs, NACK_MAX);
-    if (!longer)
-        return length;
-    worker_count(worker, COUNT_nack_up, NACK_MAX);
-    return longer;
+    return write_nacks(worker, session, layer, seqs, NACK_MAX, buffer, length);
 }
 
 static size_t add_key_request(struct worker *worker, struct session *session, struct track *track,

@@ -159,6 +159,15 @@ static void close_streams(void)
     world.out_count = 0;
 }
 
+// The next publisher comes to the other worker.
+static void publish_elsewhere(struct client *second)
+{
+    world_open_stream(&world, STREAM_ID, 1, 1);
+    world_open_stream(&world, STREAM_ID, 0, 1);
+    forward(1, 1);
+    join(second, ROLE_PUBLISH, 1, 4);
+}
+
 // A new publisher's first packets come out of order: the earlier one must not go where the last
 // one's packet stood.
 static void test_a_late_first_packet_takes_no_used_index(void **state)
@@ -198,10 +207,7 @@ static void test_viewers_elsewhere_go_on_with_new_numbers(void **state)
     uint32_t stopped_at = last_timestamp;
     world_pass(&world, 700);
     assert_true(world_leave(&world, &first));
-    world_open_stream(&world, STREAM_ID, 1, 1);
-    world_open_stream(&world, STREAM_ID, 0, 1);
-    forward(1, 1);
-    join(&second, ROLE_PUBLISH, 1, 4);
+    publish_elsewhere(&second);
     world_pass(&world, 300);
     world.out_count = 0;
     for (uint64_t i = 1; i <= 20; i++)
@@ -244,10 +250,7 @@ static void change_publisher(bool in_sight, uint64_t silence_ms, bool goes_on)
     assert_int_equal(take(&viewer), 20);
     uint64_t last = replay_top(&viewer.rtp[0].replay);
     assert_true(world_leave(&world, &first));
-    world_open_stream(&world, STREAM_ID, 1, 1);
-    world_open_stream(&world, STREAM_ID, 0, 1);
-    forward(1, 1);
-    join(&second, ROLE_PUBLISH, 1, 4);
+    publish_elsewhere(&second);
     world_pass(&world, silence_ms);
     world.out_count = 0;
     while (world_heard(&world, 0, MSG_SESSION_DEAD, NULL, 0)) // of others
@@ -294,10 +297,7 @@ static void test_an_interrupted_move_is_finished(void **state)
                        tables_sub(tables, tables_session(tables, viewer[v].id), 0)->delta) &
                           INDEX_MASK);
     assert_true(world_leave(&world, &first));
-    world_open_stream(&world, STREAM_ID, 1, 1);
-    world_open_stream(&world, STREAM_ID, 0, 1);
-    forward(1, 1);
-    join(&second, ROLE_PUBLISH, 1, 4);
+    publish_elsewhere(&second);
     world_pass(&world, 300);
     world.out_count = 0;
     struct track *track = &tables_stream(tables, STREAM_ID)->track[0];
