@@ -1,12 +1,13 @@
 // Which node sends what a viewer receives, as the nodes themselves say: addresses do not tell, since
 // a node that takes over sends from the other's. Each node that holds the session is asked, when it
-// looks as if the sender had changed, and now and then; not all viewers at the same moment.
+// looks as if the sender had changed, and now and then, since a planned move gives no sign; not all
+// viewers at the same moment.
 
 import { askWhoServes } from './signalling.js';
 
-const PERIOD_MS = 15000;
-const SPREAD_MS = 1000; // over which viewers ask after something that all of them saw
-const CHECK_MS = 3000; // after which a change is asked for once more: the nodes may not have agreed yet
+const PERIOD_MS = 15000; // and a quarter more or less
+const SPREAD_MS = 4000; // over which viewers ask after something that all of them saw
+const CHECK_MS = 5000; // after which a change is asked for once more: the nodes may not have agreed yet
 
 export class Sender {
   /** `resource`: the session's URL. */

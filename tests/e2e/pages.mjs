@@ -65,13 +65,13 @@ async function sender() {
   const who = new Sender('//a/1', { ask: async (url) => { asked++; return said[url] ?? null; }, random: () => 0.5 });
   const at = async (now, ...signs) => { asked = 0; await who.look(now, ...signs); return asked; };
   ok(await at(0, 'x') === 1 && who.node === 'a', 'pages: the node that serves is named', who.node);
-  ok(await at(1000, 'x') === 0 && await at(3000, 'x') === 2 && await at(17000, 'x') === 0 && await at(18000, 'x') === 2,
+  ok(await at(1000, 'x') === 0 && await at(5000, 'x') === 2 && await at(19000, 'x') === 0 && await at(20000, 'x') === 2,
     'pages: nodes are asked now and then');
   said['//a/1'] = null;
   said['//b/1'].serves = 'b';
-  ok(await at(23000, 'y') === 0 && await at(23500, 'z') === 2 && who.node === 'b', 'pages: and when a sign tells, soon', who.node);
+  ok(await at(25000, 'y') === 0 && await at(27000, 'z') === 2 && who.node === 'b', 'pages: and when a sign tells, soon', who.node);
   said['//a/1'] = { node: 'a', serves: 'a' };
-  ok(await at(24000, '!') === 0 && await at(26500, '!') === 2 && who.node === 'a and b',
+  ok(await at(27500, '!') === 0 && await at(32000, '!') === 2 && who.node === 'a and b',
     'pages: and once more, but not for every sign; cut apart both serve', who.node);
   said['//b/1'] = null;
   said['//a/1'] = { node: 'a', serves: 'b' };
