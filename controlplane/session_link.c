@@ -38,7 +38,13 @@ void session_dtls_send(void *opaque, const uint8_t *data, size_t size)
 int session_tell_open(struct session *s)
 {
     int rc = streams_sync(s->set->streams);
-    return rc != 0 ? rc : session_send(s->set, 1 + s->worker, &s->open);
+    if (rc != 0)
+        return rc;
+    struct msg_session_open m = s->open;
+    m.again = s->was_keyed;
+    rc = session_send(s->set, 1 + s->worker, &m);
+    dtls_wipe(&m, sizeof(m));
+    return rc;
 }
 
 void session_tell_close(struct session *s)
@@ -62,15 +68,6 @@ int sessions_stall_worker(struct sessions *set, uint32_t ms)
     return session_send(set, 1 + most, &m);
 }
 
-static int tell_keys(struct session *s)
-{
-    struct msg_session_keys m = *s->keys;
-    m.again = s->keys_again;
-    int rc = session_send(s->set, 1 + s->worker, &m);
-    dtls_wipe(&m, sizeof(m));
-    return rc;
-}
-
 // Sends what is owed to the dataplane of one session. False when there was no room.
 static bool catch_up(struct session *s)
 {
@@ -86,7 +83,7 @@ static bool catch_up(struct session *s)
     }
     if (s->tell_ice)
         return false;
-    if (s->tell_keys && tell_keys(s) != 0)
+    if (s->tell_keys && session_send(s->set, 1 + s->worker, s->keys) != 0)
         return false;
     s->tell_keys = false;
     if (s->tell_adopt) {
@@ -298,7 +295,7 @@ static void repeat_all(struct sessions *set)
     for (s = TAILQ_FIRST(&set->open); s != NULL; s = TAILQ_NEXT(s, all)) {
         s->tell_open = s->tell_ice = true;
         if (!s->tell_keys) // else they have not been sent yet
-            s->keys_again = s->keys->head.length > 0 && served(s);
+            s->was_keyed = s->keys->head.length > 0 && served(s);
         s->tell_keys = s->keys->head.length > 0;
         s->tell_adopt = !served(s);
         s->since_ms = set->now_ms();

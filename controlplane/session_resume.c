@@ -217,7 +217,7 @@ static void try_again(struct session *s)
 {
     if (s == NULL || s->closed || !s->refused)
         return;
-    s->refused = s->keys_again = false;
+    s->refused = s->was_keyed = false;
     s->tell_open = s->tell_ice = s->tell_adopt = true;
     s->tell_keys = s->keys->head.length > 0;
     session_tell(s);

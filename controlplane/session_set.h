@@ -36,9 +36,9 @@ struct session {
     struct msg_session_open open; // as the dataplane should know it
     const struct msg_session_keys *keys;             // in the journal; head.length 0: none yet
     bool tell_open, tell_ice, tell_keys, tell_adopt; // to be sent (again)
-    bool keys_again; // the dataplane was told the keys before: it must not start them over
-    bool refused;    // by our dataplane, as a copy of the partner's: the audit tries it again
-    bool closed;     // only waits for SESSION_CLOSED; in sessions.closing
+    bool was_keyed; // the dataplane was told the keys before: it must not start them over
+    bool refused;   // by our dataplane, as a copy of the partner's: the audit tries it again
+    bool closed;    // only waits for SESSION_CLOSED; in sessions.closing
     uint64_t created_clock_ms;     // since the epoch
     uint64_t since_ms;             // of the set's clock: when its setup, or its closing, began
     struct msg_numbers numbers;    // as the dataplane, or the partner's, last said

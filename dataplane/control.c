@@ -32,6 +32,10 @@ static void join(struct worker *worker, struct session *session, bool imported)
 static void session_open(struct worker *worker, const struct msg_session_open *open)
 {
     int error;
+    if (open->again && !tables_session(&worker->tables, open->head.id)) {
+        tell_dead(worker, open->head.id, DEAD_REFUSED_INVALID);
+        return;
+    }
     struct session *session = tables_open_session(&worker->tables, open, worker->now_ns, &error);
     if (session) {
         tables_sender(&worker->tables, session)->group = open->group;
@@ -66,10 +70,6 @@ static void session_keys(struct worker *worker, const struct msg_session_keys *k
     // A second set would restart the packet indexes under a key that may be the same.
     if (!session || session->state == SESSION_KEYED)
         return;
-    if (keys->again) {
-        tell_dead(worker, keys->head.id, DEAD_REFUSED_INVALID);
-        return;
-    }
     int rc = session->role == ROLE_PUBLISH
                  ? key_publisher(worker, session, keys)
                  : protect_tx_init(worker->protect, &tables_sender(&worker->tables, session)->tx,

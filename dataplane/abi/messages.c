@@ -96,14 +96,12 @@ static bool check_session_open(const struct msg_head *head)
 {
     const struct msg_session_open *m = (const void *)head;
     return m->stream != 0 && (m->role == ROLE_PUBLISH || m->role == ROLE_PLAY) &&
-           m->group < MSG_GROUPS && m->imported <= 1 && check_ice(&m->ice) &&
+           m->group < MSG_GROUPS && m->imported <= 1 && m->again <= 1 && check_ice(&m->ice) &&
            check_tracks(m->track, m->tracks);
 }
 
 static bool check_session_keys(const struct msg_head *head)
 {
-    if (((const struct msg_session_keys *)head)->again > 1)
-        return false;
     uint16_t profile = ((const struct msg_session_keys *)head)->profile;
     return profile == PROFILE_AES128_CM_SHA1_80 || profile == PROFILE_AEAD_AES_128_GCM ||
            profile == PROFILE_AEAD_AES_256_GCM;

@@ -154,7 +154,8 @@ struct msg_session_open {
     uint8_t tracks;
     uint8_t group;    // protection group, 1..MSG_GROUPS - 1; 0: not protected, always ours
     uint8_t imported; // 1: from the partner, whose numbers SESSION_ADOPT says; none are made up
-    uint8_t pad[4];
+    uint8_t again;    // 1: it had keys already; one that is not there any more has lost its numbers
+    uint8_t pad[3];   // and would start over with keys that were used
     struct msg_ice ice;
     struct msg_track track[MSG_MAX_TRACKS];
 };
@@ -162,8 +163,7 @@ struct msg_session_open {
 struct msg_session_keys {
     struct msg_head head;
     uint16_t profile; // enum srtp_profile
-    uint8_t again;    // 1: said before; a session without keys has then lost its numbers, too, and
-    uint8_t pad;      // would start over with keys that were used
+    uint8_t pad[2];
     uint8_t local[MSG_KEY_MAX];  // master key, then master salt, of what we send
     uint8_t remote[MSG_KEY_MAX]; // the same of what we receive
 };

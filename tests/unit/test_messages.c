@@ -302,7 +302,7 @@ static const struct {
     FIELD(MSG_STREAM_OPEN, stream_open, group, MSG_GROUPS),
     FIELD(MSG_STREAM_OPEN, stream_open, peers, 1), // without a trunk id
     FIELD(MSG_PEER, peer, head.id, MSG_PEERS + 1),
-    FIELD(MSG_SESSION_KEYS, session_keys, again, 2),
+    FIELD(MSG_SESSION_OPEN, session_open, again, 2),
     FIELD(MSG_PEER, peer, present, 2),
     FIELD(MSG_PEER, peer, remote4.family, 0), // and no other address
     FIELD(MSG_PEER, peer, remote4.port, 0),

@@ -469,7 +469,7 @@ static void test_a_refused_copy(void **state)
         await(b_is_told_again, &id);
         assert_ptr_equal(at(&a, token), p);
         assert_int_equal(at(&b, token)->id, id);
-        assert_int_equal(last(&b, MSG_SESSION_KEYS, id)->keys.again, 0);
+        assert_int_equal(last(&b, MSG_SESSION_OPEN, id)->open.again, 0);
         unsigned closed = 0, opened = 0;
         for (unsigned k = 0; k < b.count; k++) {
             if (b.log[k].head.type == MSG_SESSION_CLOSE && b.log[k].head.id == *holder)

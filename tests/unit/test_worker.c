@@ -388,28 +388,6 @@ static void test_bad_media_is_dropped_by_name(void **state)
     leave(&publisher);
 }
 
-// A dataplane that has lost its tables must not start used keys over.
-static void test_used_keys_are_refused(void **state)
-{
-    struct client client;
-    struct msg_session_dead dead;
-    join(&client, ROLE_PLAY, 0, 9, PROFILE_AEAD_AES_128_GCM, true);
-    struct msg_session_keys keys = {
-        .head = {.type = MSG_SESSION_KEYS, .length = sizeof(keys), .id = client.id},
-        .profile = PROFILE_AEAD_AES_128_GCM,
-        .again = 1};
-    world_tell(&world, 0, &keys); // it has them still: nothing happens
-    world_turn(&world);
-    assert_false(world_heard(&world, 0, MSG_SESSION_DEAD, NULL, 0));
-    struct session *session = tables_session(&world.workers[0].tables, client.id);
-    session->state = SESSION_OPEN;
-    world_tell(&world, 0, &keys);
-    world_turn(&world);
-    assert_true(world_heard(&world, 0, MSG_SESSION_DEAD, &dead, sizeof(dead)));
-    assert_int_equal(session->state, SESSION_OPEN);
-    leave(&client);
-}
-
 static void test_dtls_goes_up_and_down(void **state)
 {
     struct client client;
@@ -663,7 +641,6 @@ int main(void)
         cmocka_unit_test(test_media_reaches_every_viewer),
         cmocka_unit_test(test_gaps_are_asked_for_and_filled),
         cmocka_unit_test(test_bad_media_is_dropped_by_name),
-        cmocka_unit_test(test_used_keys_are_refused),
         cmocka_unit_test(test_dtls_goes_up_and_down),
         cmocka_unit_test(test_a_flood_of_dtls_is_bounded),
         cmocka_unit_test(test_a_successor_goes_on),
