@@ -6,6 +6,7 @@
 #define PROOF_NS UINT64_C(30000000000)   // consent lasts so long, RFC 7675 5.1
 #define MEASURE_NS UINT64_C(5000000000)  // between two looks at a publisher's round trip
 #define SILENT_NS UINT64_C(10000000000)  // two of a standby's questions have not been answered
+#define HOLD_NS UINT64_C(75000000)       // libwebrtc checks a pair every 48 ms
 
 // The way back is the way it came: no neighbour table to consult or to poison, since the address
 // is taken only from an authenticated check.
@@ -40,19 +41,69 @@ static void end(struct worker *worker, const struct frame_template *to, struct r
     worker_send(worker, m);
 }
 
-static void respond(struct worker *worker, const struct frame_template *back,
-                    const struct stun_msg *request, const struct abi_addr *mapped,
-                    const struct stun_key *key, enum stun_error error)
+static void refuse(struct worker *worker, const struct frame_template *back,
+                   const struct stun_msg *request, const struct stun_key *key,
+                   enum stun_error error)
 {
     uint8_t *out;
     size_t room;
     struct rte_mbuf *m = begin(worker, back, &out, &room);
-    if (!m)
-        return;
-    size_t length = error ? stun_write_error(out, room, request, error, key)
-                          : stun_write_success(out, room, request->id, mapped, key);
-    end(worker, back, m, length);
+    if (m)
+        end(worker, back, m, stun_write_error(out, room, request, error, key));
 }
+
+static void respond(struct worker *worker, const struct frame_template *back,
+                    const uint8_t id[STUN_ID_LEN], const struct abi_addr *mapped,
+                    const struct stun_key *key)
+{
+    uint8_t *out;
+    size_t room;
+    struct rte_mbuf *m = begin(worker, back, &out, &room);
+    if (m)
+        end(worker, back, m, stun_write_success(out, room, id, mapped, key));
+}
+
+// ---- the partner's turn
+
+// Whether the client has to check the partner's candidate, too, because we cannot take each other's
+// address; and the partner is there to be checked.
+static bool needs_two_ways(const struct worker *worker, uint8_t group, uint8_t family)
+{
+    const struct dataplane *dp = worker->dp;
+    const struct abi_addr *take = family == 4 ? &dp->config->take4 : &dp->config->take6;
+    return group && !take->family &&
+           atomic_load_explicit(&dp->sight_since[group], memory_order_relaxed);
+}
+
+// False: it has to be answered now.
+static bool hold(struct worker *worker, const struct session *session, const struct stun_msg *msg,
+                 const struct frame_template *back, const struct abi_addr *mapped)
+{
+    if (worker->held_count == RTE_DIM(worker->held))
+        return false;
+    struct held_check *held =
+        &worker->held[(worker->held_at + worker->held_count++) % RTE_DIM(worker->held)];
+    *held = (struct held_check){.session = session->id,
+                                .due_ns = worker->now_ns + HOLD_NS,
+                                .back = *back,
+                                .mapped = *mapped};
+    memcpy(held->id, msg->id, sizeof(held->id));
+    return true;
+}
+
+void ice_answer_held(struct worker *worker)
+{
+    while (worker->held_count && worker->held[worker->held_at].due_ns <= worker->now_ns) {
+        const struct held_check *held = &worker->held[worker->held_at];
+        const struct session *session = tables_session(&worker->tables, held->session);
+        if (session)
+            respond(worker, &held->back, held->id, &held->mapped, &session->ice.local);
+        worker->held_at = (worker->held_at + 1) % RTE_DIM(worker->held);
+        worker->held_count--;
+    }
+}
+
+// ---- paths
 
 void ice_tell_path(struct worker *worker, struct session *session)
 {
@@ -234,12 +285,16 @@ static void take_request(struct worker *worker, const struct stun_msg *msg, cons
     struct frame_template back;
     reverse_path(worker, frame, parsed, &back);
     if (msg->unknown_count || msg->role == STUN_ROLE_CONTROLLED) {
-        respond(worker, &back, msg, &parsed->src, &session->ice.local,
-                msg->unknown_count ? STUN_UNKNOWN_ATTRIBUTE : STUN_ROLE_CONFLICT);
+        refuse(worker, &back, msg, &session->ice.local,
+               msg->unknown_count ? STUN_UNKNOWN_ATTRIBUTE : STUN_ROLE_CONFLICT);
         return;
     }
     session->heard_ns = worker->now_ns;
-    respond(worker, &back, msg, &parsed->src, &session->ice.local, 0);
+    const struct sender *sender = tables_sender(&worker->tables, session);
+    bool wait = !sender->frame.length && failover_active(worker, sender->group) &&
+                needs_two_ways(worker, sender->group, parsed->src.family);
+    if (!wait || !hold(worker, session, msg, &back, &parsed->src))
+        respond(worker, &back, msg->id, &parsed->src, &session->ice.local);
     follow(worker, session, msg, &back, parsed);
     worker_count(worker, COUNT_stun_checks, 1);
 }

@@ -10,6 +10,11 @@
 // A standby that cannot take over the partner's address keeps a way of its own: to where the client
 // last came from and answered. Nominations it need not see, since the client makes them at its
 // home.
+//
+// For that the client has to check the standby's candidate once, which lets the standby's packets
+// through the client's NAT. libwebrtc checks pairs one by one and leaves out those that are left of
+// a network once one of it is answered. So where addresses do not move, the first check of a
+// session waits for its answer until the partner's candidate has had its turn.
 #ifndef HITLESS_ICE_H
 #define HITLESS_ICE_H
 
@@ -17,6 +22,9 @@
 
 // Takes a STUN message: `frame` and what parse_frame said of it.
 void ice_input(struct worker *worker, const uint8_t *frame, const struct parsed *parsed);
+
+// Answers the checks that have waited long enough. To be called every millisecond or so.
+void ice_answer_held(struct worker *worker);
 
 // Sends a binding request to one of the session's paths, by the way `to`; the answer proves it. No
 // more often than every 100 ms; within two seconds it is the same transaction again.

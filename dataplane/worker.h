@@ -113,6 +113,15 @@ struct catchup {
     uint8_t track;              // of the session
 };
 
+// The first check of a session, to be answered later, see ice.h.
+struct held_check {
+    uint64_t session;
+    uint64_t due_ns;
+    struct frame_template back;
+    struct abi_addr mapped;
+    uint8_t id[STUN_ID_LEN];
+};
+
 struct worker {
     // Guard what a worker holds alone and cannot leave half-changed to its successor: queues, lane,
     // mailboxes. See worker_enter.
@@ -168,7 +177,9 @@ struct worker {
     uint64_t nack_earned_ns;
     struct catchup catchup[512]; // viewers beyond that wait for a key frame
     uint32_t catchup_count;
-    uint32_t catchup_at; // whose turn it is
+    uint32_t catchup_at;         // whose turn it is
+    struct held_check held[256]; // in the order of their time; what comes beyond is not held
+    uint32_t held_at, held_count;
     uint64_t stats_ns;
     uint32_t frames_waiting, media_waiting; // see stats.h
 };

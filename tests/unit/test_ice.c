@@ -592,6 +592,64 @@ static int teardown(void **state)
     return 0;
 }
 
+// The answers sent to the client since the frames were last forgotten.
+static unsigned answers_to(const struct client *to)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < world.out_count; i++) {
+        const struct world_frame *frame = &world.out[i];
+        struct stun_msg msg;
+        count += frame->parsed.class == CLASS_STUN &&
+                 memcmp(&frame->parsed.dst, &to->addr, sizeof(to->addr)) == 0 &&
+                 !stun_parse(frame->bytes + frame->parsed.payload, frame->parsed.length, &msg) &&
+                 msg.type == STUN_BINDING_SUCCESS;
+    }
+    return count;
+}
+
+// The client's first check waits while the partner's candidate may be checked; any other does not,
+// nor one that the partner is not there for.
+static void test_the_partner_is_checked_too(void **state)
+{
+    struct client early = {.group = 1}, late = {.group = 1};
+    uint32_t term = atomic_load(&world.dp.term[1]);
+    serve(GROUP_ACTIVE, term + 2 - term % 2);
+    world_connect(&world, &late, ROLE_PLAY, STREAM_ID, 0, 11, true);
+    assert_int_equal(world.workers[0].held_count, 0);
+    world_leave(&world, &late);
+
+    atomic_store(&world.dp.sight_since[1], world.now_ns);
+    world_connect(&world, &early, ROLE_PLAY, STREAM_ID, 0, 10, true);
+    world_pass(&world, 40);
+    late.group = 1;
+    world_connect(&world, &late, ROLE_PLAY, STREAM_ID, 0, 11, true);
+    assert_int_equal(world.workers[0].held_count, 2);
+    world.out_count = 0;
+    world_pass(&world, 34);
+    assert_int_equal(answers_to(&early), 0);
+    world_pass(&world, 2);
+    assert_int_equal(answers_to(&early), 1);
+    assert_int_equal(answers_to(&late), 0);
+    world_check(&world, &late, &late.addr, true, &late.key);
+    assert_int_equal(answers_to(&late), 1);
+    // Whose session has ended meanwhile is answered nothing.
+    world_leave(&world, &late);
+    world_pass(&world, 60);
+    assert_int_equal(answers_to(&late), 1);
+    assert_int_equal(world.workers[0].held_count, 0);
+    // More than are held are answered at once.
+    world.workers[0].held_count = RTE_DIM(world.workers[0].held);
+    for (unsigned i = 0; i < RTE_DIM(world.workers[0].held); i++)
+        world.workers[0].held[i].due_ns = UINT64_MAX;
+    late.group = 1;
+    world_connect(&world, &late, ROLE_PLAY, STREAM_ID, 0, 11, true);
+    assert_int_equal(world.workers[0].held_count, RTE_DIM(world.workers[0].held));
+    world.workers[0].held_count = 0;
+    world_leave(&world, &late);
+    world_leave(&world, &early);
+    atomic_store(&world.dp.sight_since[1], 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -611,6 +669,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_addresses_are_bounded, begin, finish),
         cmocka_unit_test_setup_teardown(test_restart, begin, finish),
         cmocka_unit_test_setup_teardown(test_consent, begin, finish),
+        cmocka_unit_test_setup_teardown(test_the_partner_is_checked_too, begin, finish),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
