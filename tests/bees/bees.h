@@ -153,6 +153,7 @@ struct bees_session {
     bool ended;      // left on purpose (churn) or at the end of the run
     uint16_t status; // last HTTP status; 0: none
     uint16_t redirects;
+    uint16_t refusals;                  // answers with Retry-After that it came again after
     uint64_t begin_ns;                  // of the run
     uint64_t end_ns;                    // of the run
     uint64_t step_ns[BEES_STEP_COUNT];  // since begin_ns; 0: not reached
@@ -177,6 +178,8 @@ struct bees_result {
     uint32_t connected;   // of them, that connected
     uint32_t failed;      // of them, with a failure
     uint32_t failures[BEES_FAILURE_COUNT];
+    uint32_t refusals;                // answers that said to come again later, which we did
+    uint32_t refused_and_retried;     // sessions that got such answers
     uint32_t deletes, deletes_failed; // goodbyes over HTTP
     double duration_s;                // from the first POST to the end
     double cpu_s;                     // CPU time of this process in it, user and system

@@ -99,6 +99,9 @@ class Peer:
                 request.headers.get("Authorization", ""), "Bearer " + wanted):
             return web.Response(status=401, text="a bearer token is needed",
                                 headers={**CORS, "WWW-Authenticate": "Bearer"})
+        if request.method == "POST" and self.args.busy > 0:
+            self.args.busy -= 1
+            return web.Response(status=503, text="busy for a moment", headers={**CORS, "Retry-After": "1"})
         if request.method == "POST" and request.content_type != "application/sdp":
             return web.Response(status=415, text="the body must be application/sdp", headers=CORS)
         return None
@@ -240,6 +243,8 @@ def main():
     parser.add_argument("--port", type=int, default=8090, help="HTTP port (8090)")
     parser.add_argument("--token", help="bearer token that every request must carry")
     parser.add_argument("--relative", action="store_true", help="answer with a relative Location")
+    parser.add_argument("--busy", type=int, default=0, metavar="N",
+                        help="answer the first N POSTs with 503 and Retry-After")
     parser.add_argument("--redirect", action="store_true", help="answer the first POST with 307")
     parser.add_argument("--setup", choices=["active", "passive"], default="active",
                         help="DTLS role that answers take: client (active) or server (passive)")

@@ -41,6 +41,8 @@ ANSWERS = {
     "ok200": lambda offer: (200, answer(offer, candidate("127.0.0.1"))),
     "token": lambda offer: (401, "no"),
     "busy": lambda offer: (503, "full"),
+    "later": lambda offer: (503, "full for now"),
+    "notyet": lambda offer: (409, "nobody publishes this yet"),
     "teapot": lambda offer: (418, "short and stout"),
     "loop": lambda offer: (307, ""),
     "away": lambda offer: (308, ""),
@@ -85,6 +87,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/sdp")
         self.send_header("Content-Length", str(len(body)))
+        if self.path in ("/later", "/notyet"):
+            self.send_header("Retry-After", "1")
         self.send_header("Location", {307: "/loop", 308: "http://192.0.2.1/whep"}.get(status, session))
         self.end_headers()
         self.wfile.write(body)

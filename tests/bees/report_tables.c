@@ -297,6 +297,11 @@ void report_run(FILE *out, const struct report *report)
                  text_count(result->deletes_failed).at, text_count(result->deletes).at);
         fact(out, "Goodbyes", text);
     }
+    if (result->refusals > 0) {
+        snprintf(text, sizeof(text), "%s sessions were told to come again later, %s times in sum",
+                 text_count(result->refused_and_retried).at, text_count(result->refusals).at);
+        fact(out, "Refusals", text);
+    }
     fact(out, "Duration", text_us(result->duration_s * 1e6).at);
     snprintf(text, sizeof(text),
              "%s cores on average, %u worker thread%s; the busiest used %s of a core, and one "

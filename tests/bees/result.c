@@ -85,6 +85,7 @@ static json_t *one_session(const struct bees_session *s)
     for (int p = 0; p < s->paths; p++)
         json_array_append_new(paths, json_string(s->path[p]));
     json_object_set_new(o, "paths", paths);
+    set_count(o, "refusals", s->refusals);
     return o;
 }
 
@@ -163,6 +164,8 @@ void result_json(const struct bees_result *r, const struct options *options,
     json_object_set_new(o, "cpu_s", json_real(r->cpu_s));
     json_object_set_new(o, "busiest_worker", json_real(r->busiest_worker));
     json_object_set_new(o, "starved_worker", json_real(r->starved_worker));
+    set_count(o, "refusals", r->refusals);
+    set_count(o, "refused_and_retried", r->refused_and_retried);
     set_count(o, "deletes", r->deletes);
     set_count(o, "deletes_failed", r->deletes_failed);
     for (int d = BEES_DIST_post; d < BEES_DIST_COUNT; d++) {
@@ -227,6 +230,9 @@ void result_text(const struct bees_result *r, const struct options *o, const str
         if (r->failures[f])
             fprintf(out, "  %u %s: %s\n", r->failures[f], bees_failure_name(f),
                     bees_failure_help(f));
+    if (r->refusals)
+        fprintf(out, "  %u came again after being refused, %u times in sum\n",
+                r->refused_and_retried, r->refusals);
     for (int d = 0; d < BEES_DIST_COUNT; d++)
         print_ms(r, d, out);
 #define X(name, help)                                                                              \

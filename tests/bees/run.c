@@ -111,6 +111,7 @@ static void finish(struct run *run)
 {
     uint64_t until = run_clock_ns() + GRACE_NS;
     run->stopping = true;
+    run_post_again(run, run_clock_ns());
     for (bool waiting = true; waiting && run_clock_ns() < until && !interrupted;) {
         waiting = false;
         for (uint32_t i = 0; i < run->lives; i++)
@@ -139,6 +140,8 @@ static void sum_up(struct run *run)
         r->connected += session->connected;
         r->failed += session->failure != BEES_FAILURE_none;
         r->failures[session->failure]++;
+        r->refusals += session->refusals;
+        r->refused_and_retried += session->refusals > 0;
         bees_counters_add(&r->count, &session->count);
         if (r->session != NULL)
             r->session[i] = *session;
@@ -212,6 +215,7 @@ static void work(struct run *run)
     while (!is_over(run, now_ns)) {
         begin_due(run, &offer, now_ns);
         leave_due(run, now_ns);
+        run_post_again(run, now_ns);
         run_collect_ended(run);
         look(run, now_ns, false);
         uint64_t wait =

@@ -18,8 +18,10 @@ struct ticket {
     struct bees_session *result;
     struct session *session; // NULL once a worker has it
     char *location, *etag;
-    uint64_t leave_ns; // churn; UINT64_MAX: stays
-    uint32_t place;    // in run->live
+    uint64_t leave_ns;         // churn; UINT64_MAX: stays
+    uint64_t again_ns;         // when it is posted again; 0: it does not wait for that
+    enum bees_failure refusal; // what it was refused for
+    uint32_t place;            // in run->live
     bool with_worker, told;
 };
 
@@ -38,6 +40,8 @@ struct run {
     uint32_t blocks, begun;
     struct ticket **live;
     uint32_t lives, room, successes;
+    uint32_t refused;  // of them, that wait to be posted again
+    uint64_t again_ns; // when the first of those is due
     bool stopping;
     struct bees_counters settled; // sum of the sessions that are over
     struct sampler sampler;
@@ -63,6 +67,9 @@ static inline struct bees_session *run_session(const struct run *run, uint32_t n
 void run_make_offer(const struct run_environment *environment, struct offer *offer);
 // Begins one: makes its socket and offer and sends its POST. What fails is counted.
 void run_begin_session(struct run *run, const struct offer *offer);
+// Posts those again that the server told to come later, as they become due; once the run is
+// stopping, lets their refusals stand.
+void run_post_again(struct run *run, uint64_t now_ns);
 // For workers: a session is over. Any thread; `opaque` is the run.
 void run_session_ended(void *opaque, struct session *session);
 // Takes back the sessions that workers have ended, and says DELETE for each.

@@ -139,6 +139,61 @@ static void send_candidates(struct ticket *ticket)
                          run);
 }
 
+static void on_answer(void *opaque, const struct signalling_reply *reply);
+
+static void post(struct ticket *ticket)
+{
+    char url[BEES_URL_MAX], sdp[OFFER_SDP_MAX];
+    struct run *run = ticket->run;
+    ticket->session->asked_ns = run_clock_ns();
+    if (options_url(run->options, ticket->result->stream, url) != 0 ||
+        offer_write(&ticket->session->offer, sdp, sizeof(sdp)) < 0 ||
+        signalling_post(run->signalling, url, sdp, on_answer, ticket) != 0)
+        fail(ticket, BEES_FAILURE_out_of_memory, "");
+}
+
+// Whether it comes again, as a server that refuses it for now may ask (RFC 9110 10.2.3): within the
+// time for joining, and spread over a quarter more of the wait, or all who were refused together
+// would be back together. For a search of the server's capacity the refusal is the answer.
+static bool come_again(struct ticket *ticket, const struct signalling_reply *reply)
+{
+    struct run *run = ticket->run;
+    uint64_t now_ns = run_clock_ns(), wait_ns = reply->retry_after_s * 1000000000ull;
+    if (reply->failure == BEES_FAILURE_none || wait_ns == 0 || run->stopping ||
+        run->options->command == COMMAND_CAPACITY || ticket->result->refusals == UINT16_MAX ||
+        now_ns + wait_ns > ticket->session->begin_ns + run->config.join_ns)
+        return false;
+    wait_ns += wait_ns / 4 * (ticket->result->number * 2654435761u >> 22) / 1024;
+    ticket->again_ns = now_ns + wait_ns;
+    ticket->refusal = reply->failure;
+    ticket->result->refusals++;
+    if (run->refused++ == 0 || ticket->again_ns < run->again_ns)
+        run->again_ns = ticket->again_ns;
+    return true;
+}
+
+void run_post_again(struct run *run, uint64_t now_ns)
+{
+    if (run->refused == 0 || (now_ns < run->again_ns && !run->stopping))
+        return;
+    run->again_ns = UINT64_MAX;
+    for (uint32_t i = run->lives; i-- > 0;) { // one that fails leaves its place to the last
+        struct ticket *ticket = run->live[i];
+        if (ticket->again_ns == 0)
+            continue;
+        if (!run->stopping && now_ns < ticket->again_ns) {
+            run->again_ns = run->again_ns < ticket->again_ns ? run->again_ns : ticket->again_ns;
+            continue;
+        }
+        ticket->again_ns = 0;
+        run->refused--;
+        if (run->stopping)
+            fail(ticket, ticket->refusal, "and the run is over");
+        else
+            post(ticket);
+    }
+}
+
 static void on_answer(void *opaque, const struct signalling_reply *reply)
 {
     struct ticket *ticket = opaque;
@@ -151,6 +206,8 @@ static void on_answer(void *opaque, const struct signalling_reply *reply)
         ticket->location = strdup(reply->location);
     if (reply->etag != NULL)
         ticket->etag = strdup(reply->etag);
+    if (come_again(ticket, reply))
+        return;
     if (reply->failure != BEES_FAILURE_none || run->stopping) {
         fail(ticket, reply->failure ? reply->failure : BEES_FAILURE_interrupted, reply->reason);
         return;
@@ -205,7 +262,6 @@ void run_make_offer(const struct run_environment *e, struct offer *offer)
 
 void run_begin_session(struct run *run, const struct offer *offer)
 {
-    char url[BEES_URL_MAX], sdp[OFFER_SDP_MAX];
     struct bees_session *result = new_result(run);
     struct ticket *ticket = result ? new_ticket(run, result) : NULL;
     if (ticket == NULL) {
@@ -221,8 +277,5 @@ void run_begin_session(struct run *run, const struct offer *offer)
     }
     ticket->session->signal = ticket;
     ticket->session->begin_ns = run->begin_ns + result->begin_ns;
-    if (options_url(run->options, result->stream, url) != 0 ||
-        offer_write(&ticket->session->offer, sdp, sizeof(sdp)) < 0 ||
-        signalling_post(run->signalling, url, sdp, on_answer, ticket) != 0)
-        fail(ticket, BEES_FAILURE_out_of_memory, "");
+    post(ticket);
 }

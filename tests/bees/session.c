@@ -141,7 +141,7 @@ void session_hurry(struct session *s, uint64_t due_ns)
 void session_start(struct session *s, uint64_t now_ns)
 {
     bool reduced = true;
-    s->deadline_ns = s->begin_ns + s->worker->config->join_ns;
+    s->deadline_ns = s->asked_ns + s->worker->config->join_ns;
     s->sampled = !s->worker->config->headers_only || s->result->number % 64 == 0;
     impair_path_init(&s->path, s->worker->config->seed + s->result->number);
     for (int t = 0; t < s->answer.tracks; t++)

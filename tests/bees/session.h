@@ -37,6 +37,7 @@ struct session {
     bool leaving;  // told to leave
     int fd, family;
     uint64_t begin_ns;    // absolute
+    uint64_t asked_ns;    // when the POST was begun that was answered so
     uint64_t posted_ns;   // when the answer came
     uint64_t deadline_ns; // of joining
     uint64_t open_ns;     // when DTLS was done

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define REDIRECTS_MAX 5
+#define RETRY_AFTER_MAX 3600 // seconds
 
 struct signalling {
     struct signalling_config config;
@@ -300,6 +301,17 @@ static const char *header_of(CURL *easy, const char *name)
                                                                                    : NULL;
 }
 
+// When a server that refuses wants to be asked again. Dates are for those with hours to spare.
+static uint32_t retry_after(CURL *easy)
+{
+    const char *value = header_of(easy, "Retry-After");
+    char *end;
+    unsigned long seconds = value != NULL ? strtoul(value, &end, 10) : 0;
+    return seconds > 0 && *end == '\0' && *value != '-' && seconds <= RETRY_AFTER_MAX
+               ? (uint32_t)seconds
+               : 0;
+}
+
 static void finish(struct signalling *s, struct transfer *t, CURLcode code)
 {
     long status = 0, redirects = 0;
@@ -319,6 +331,7 @@ static void finish(struct signalling *s, struct transfer *t, CURLcode code)
         snprintf(reason, sizeof(reason), "%s", *t->error ? t->error : curl_easy_strerror(code));
     } else if (status / 100 != 2 || (t->is_post && status != 201)) {
         reply.failure = failure_of_status(status);
+        reply.retry_after_s = retry_after(t->easy);
         snprintf(reason, sizeof(reason), "HTTP %ld: %.100s", status, reply.body);
     } else if ((location = header_of(t->easy, "Location")) != NULL) {
         absolute = resolve(t->easy, location);

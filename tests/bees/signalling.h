@@ -27,9 +27,10 @@ struct signalling_reply {
     uint16_t redirects;
     const char *body; // NUL-terminated
     size_t size;
-    const char *location; // absolute; NULL: none, or of no use
-    const char *etag;     // as it came; NULL: none
-    const char *reason;   // a line for the log; "" without a failure
+    const char *location;   // absolute; NULL: none, or of no use
+    const char *etag;       // as it came; NULL: none
+    uint32_t retry_after_s; // RFC 9110 10.2.3, of a refusal; 0: none, or a date
+    const char *reason;     // a line for the log; "" without a failure
 };
 typedef void (*signalling_fn)(void *opaque, const struct signalling_reply *reply);
 
