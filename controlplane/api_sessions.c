@@ -70,6 +70,8 @@ static void add_session(const struct session_info *info, void *opaque)
                           "protection", info->protection, "client", info->client, "worker",
                           (json_int_t)info->worker, "created_ms", (json_int_t)info->created_ms,
                           "age_s", (json_int_t)api_seconds_since(info->created_ms));
+    if (o != NULL && info->refusal != NULL)
+        json_object_set_new(o, "refusal", json_string(info->refusal));
     if (o != NULL && info->stats != NULL)
         add_session_stats(o, info->stats, visit->now_ns);
     json_array_append_new(visit->list, o);

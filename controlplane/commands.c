@@ -145,8 +145,9 @@ static json_t *on_help(struct api *api, const char *argument, uint64_t now_ns)
 #define GROUP_COLUMNS                                                                              \
     COLUMNS({"group", "GROUP", "text"}, {"home", "HOME", "text"}, {"role", "ROLE", "text"},        \
             {"term", "TERM", "text"}, {"sessions", "SESSIONS", "count"},                           \
-            {"unconfirmed", "UNCONFIRMED", "count"}, {"syncing", "SYNCING", "bool"},               \
-            {"handing", "HANDING OVER", "bool"}, {"switch_us", "SWITCH", "us"})
+            {"unconfirmed", "UNCONFIRMED", "count"}, {"refused", "REFUSED", "count"},              \
+            {"syncing", "SYNCING", "bool"}, {"handing", "HANDING OVER", "bool"},                   \
+            {"switch_us", "SWITCH", "us"})
 
 const struct command command_table[] = {
     {

@@ -75,6 +75,7 @@ static int on_frame(void *opaque, const union wire_frame *frame, char *why, size
         [WIRE_STREAM] = import_stream,
         [WIRE_STREAM_GONE] = import_stream_gone,
         [WIRE_SESSION] = import_session,
+        [WIRE_REFUSED] = replicate_refused,
         [WIRE_SESSION_GONE] = import_session_gone,
         [WIRE_SYNCED] = on_synced,
         [WIRE_DTLS] = import_dtls,
@@ -108,6 +109,7 @@ static void on_tick(uv_timer_t *timer)
     struct replicate *r = timer->data;
     uint64_t now = uv_now(r->loop);
     waits_tick(r, now);
+    refused_tick(r, now);
     patches_tick(r, now);
     groups_tick(r, now);
     if (replink_up(r->link))
@@ -208,6 +210,7 @@ int replicate_new(struct replicate **out, uv_loop_t *loop, const struct config *
                              : sessions->abi->workers; // until it says
     TAILQ_INIT(&r->queue);
     TAILQ_INIT(&r->unacked);
+    TAILQ_INIT(&r->refused);
     struct replink_config link = {.node = config->node,
                                   .partner = config->protection.partner.name,
                                   .certificate = config->protection.certificate,

@@ -34,9 +34,11 @@ struct replica {
     bool seen;               // during a synchronisation
     bool waiting;            // told, and not acknowledged yet
     bool confirmed;          // the partner has it, as far as is known while we are connected
+    uint8_t refused;         // enum wire_refusal: why it has not; 0: it did not say so
+    uint64_t refused_ms;     // when it said so, or we told it again
     uint64_t sequence;       // of its last frame
     struct msg_numbers sent; // as in that frame
-    TAILQ_ENTRY(session) queue, unacked;
+    TAILQ_ENTRY(session) queue, unacked, refusals;
 };
 
 // Begins, unless no partner is configured: then 0 and NULL. `config` and `sessions` outlive it; it
@@ -58,6 +60,8 @@ void replicate_session_gone(struct replicate *r, struct session *session);
 // A DTLS datagram came for a session that the partner serves.
 void replicate_dtls(struct replicate *r, const struct session *session, const uint8_t *data,
                     size_t size);
+// Our dataplane has no place for our copy of a session of the partner's.
+void replicate_copy_refused(struct replicate *r, const struct session *session);
 // RIGHT_PASS, for the partner's dataplane. What is lost is asked for again.
 void replicate_right(struct replicate *r, const struct session *session,
                      const struct msg_right *right);

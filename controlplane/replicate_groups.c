@@ -174,7 +174,8 @@ void replicate_hand_over(struct replicate *r, unsigned group)
     // Before it knows all of the group the partner must not hold it: what it then called all would
     // not be. Nor while it cannot see our packets: it would not know where they are numbered.
     if (r->bfd_state != BFD_DOWN && r->bfd_state != BFD_INIT && r->partner_synced[group] &&
-        !g->syncing && !r->sync_owed[group] && TAILQ_EMPTY(&r->queue))
+        !g->syncing && !r->sync_owed[group] && TAILQ_EMPTY(&r->queue) &&
+        !replicate_any_refused(r, group))
         replicate_send(r, &m);
 }
 

@@ -207,28 +207,49 @@ static void change(struct replicate *r, struct session *s, const struct session_
     session_tell(s);
 }
 
+void import_refuse(struct replicate *r, const char *token, uint64_t count, enum wire_refusal why)
+{
+    struct wire_refused m = {
+        .head = {.type = WIRE_REFUSED, .length = sizeof(m)}, .count = count, .why = (uint8_t)why};
+    memcpy(m.token.text, token, SESSION_TOKEN_LEN);
+    replicate_send(r, &m); // before the ACK of that frame: it goes at the end of the turn
+}
+
+void replicate_copy_refused(struct replicate *r, const struct session *s)
+{
+    if (r != NULL && replink_up(r->link))
+        import_refuse(r, s->token, 0, WIRE_REFUSAL_DATAPLANE);
+}
+
 void import_session(struct replicate *r, const union wire_frame *frame)
 {
     const struct wire_session *m = &frame->session;
     unsigned index = group_index(m->owner);
     struct session *s = session_find(r->set, m->record.token);
     if (s != NULL && replicate_serves(r, s->open.group)) {
+        replicate_settled(r, s);
         s->replica.told = s->replica.confirmed = true; // the other knows it
         return;
     }
     if (s != NULL) {
         change(r, s, &m->record, (uint8_t)(index + 1));
+        if (s->refused)
+            import_refuse(r, s->token, r->taken + 1, WIRE_REFUSAL_DATAPLANE);
         return;
     }
     int rc = add(r, &m->record, (uint8_t)(index + 1));
     if (rc == 0)
         return;
+    enum wire_refusal why = rc == -ENOENT  ? WIRE_REFUSAL_STREAM
+                            : rc == -EBUSY ? WIRE_REFUSAL_PUBLISHER
+                                           : WIRE_REFUSAL_ROOM;
     r->counts.refused++;
     LOG_OFTEN(LEVEL_WARNING, "a session of partner %s is not protected here: %s",
               r->config->protection.partner.name,
               rc == -ENOENT  ? "its stream is not known"
               : rc == -EBUSY ? "another publishes its stream"
                              : "no worker has room");
+    import_refuse(r, m->record.token, r->taken + 1, why);
 }
 
 void import_session_gone(struct replicate *r, const union wire_frame *frame)

@@ -16,6 +16,8 @@
 #define REPLICATE_TICK_MS 50
 #define REPLICATE_CONTACT_MS 1500 // without the partner's word, before we serve what nobody does
 #define REPLICATE_WAITS 1024
+#define REPLICATE_AGAIN_MS 1000 // until what the partner refused is told again
+#define REPLICATE_AGAIN 64      // so many in a tick
 #define REPLICATE_PATCHES 64    // requests at the partner
 #define REPLICATE_PATCH_MS 1500 // how long each may take
 #define REPLICATE_CALM_MS 1000  // of BFD being up, before we ask back what a false alarm took
@@ -79,7 +81,7 @@ struct replicate {
     uint64_t unacked_ms;    // since when `acked` lags behind `sent`
     uint32_t round;         // of trunk keys
     struct wire_keys *keys; // locked pages: [0] ours of this round, [1] the partner's
-    struct session_list queue, unacked;
+    struct session_list queue, unacked, refused;
     struct wire_token *gone; // ring of ends to be told
     uint32_t gone_first, gone_count;
     struct told_stream *streams; // as many as there are slots
@@ -116,6 +118,12 @@ void replicate_synchronise(struct replicate *r, unsigned group);
 int replicate_acknowledged(struct replicate *r, const struct wire_ack *m, char *why,
                            size_t why_size);
 void replicate_acknowledge(struct replicate *r);
+// The partner has no copy of a session: it is not protected, and told again later.
+void replicate_refused(struct replicate *r, const union wire_frame *frame);
+void refused_tick(struct replicate *r, uint64_t now_ms);
+bool replicate_any_refused(const struct replicate *r, unsigned group);
+// Nothing that was told of it is open any more.
+void replicate_settled(struct replicate *r, struct session *session);
 void tell_down(struct replicate *r); // the connection is gone: nothing waits to be told any more
 void waits_tick(struct replicate *r, uint64_t now_ms);
 void waits_down(struct replicate *r); // ends them all, unconfirmed
@@ -150,6 +158,8 @@ void patches_down(struct replicate *r); // the connection is gone, and what wait
 void import_stream(struct replicate *r, const union wire_frame *frame);
 void import_stream_gone(struct replicate *r, const union wire_frame *frame);
 void import_session(struct replicate *r, const union wire_frame *frame);
+// Says why we have no copy of the session that frame `count` told us of.
+void import_refuse(struct replicate *r, const char *token, uint64_t count, enum wire_refusal why);
 void import_session_gone(struct replicate *r, const union wire_frame *frame);
 void import_dtls(struct replicate *r, const union wire_frame *frame);
 void import_begin(struct replicate *r, unsigned group); // a synchronisation: nothing seen yet

@@ -32,23 +32,25 @@ json_t *replicate_groups(struct replicate *r)
 {
     json_t *list = json_array();
     for (unsigned g = 0; r != NULL && g < 2; g++) {
-        json_int_t sessions = 0, unconfirmed = 0;
+        json_int_t sessions = 0, unconfirmed = 0, refused = 0;
         struct session *s;
         TAILQ_FOREACH(s, &r->set->open, all)
         {
             if (s->open.group != g + 1)
                 continue;
             sessions++;
+            refused += s->replica.refused != WIRE_REFUSAL_NONE;
             unconfirmed += group_held(r, g) &&
                            (!s->replica.confirmed || s->replica.queued || s->replica.waiting);
         }
         json_array_append_new(
             list,
-            json_pack("{s:I, s:s, s:s, s:I, s:I, s:I, s:b, s:b, s:f}", "group", (json_int_t)g + 1,
-                      "home", g == 0 ? r->config->node : r->config->protection.partner.name, "role",
+            json_pack("{s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:b, s:f}", "group",
+                      (json_int_t)g + 1, "home",
+                      g == 0 ? r->config->node : r->config->protection.partner.name, "role",
                       group_held(r, g) ? "active" : "standby", "term", (json_int_t)r->group[g].term,
-                      "sessions", sessions, "unconfirmed", unconfirmed, "syncing",
-                      r->group[g].syncing, "handing", r->group[g].handing, "switch_us",
+                      "sessions", sessions, "unconfirmed", unconfirmed, "refused", refused,
+                      "syncing", r->group[g].syncing, "handing", r->group[g].handing, "switch_us",
                       (double)r->group[g].switch_ns / 1e3));
     }
     return list;

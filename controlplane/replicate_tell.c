@@ -56,11 +56,14 @@ void replicate_session(struct replicate *r, struct session *s)
     replicate_soon(r);
 }
 
-static void settled(struct replicate *r, struct session *s)
+void replicate_settled(struct replicate *r, struct session *s)
 {
     if (s->replica.waiting)
         TAILQ_REMOVE(&r->unacked, s, replica.unacked);
+    if (s->replica.refused)
+        TAILQ_REMOVE(&r->refused, s, replica.refusals);
     s->replica.waiting = false;
+    s->replica.refused = WIRE_REFUSAL_NONE;
 }
 
 static void end_wait(struct replicate *r, struct wait *wait, bool confirmed)
@@ -103,7 +106,7 @@ void replicate_session_gone(struct replicate *r, struct session *s)
     if (s->replica.queued)
         TAILQ_REMOVE(&r->queue, s, replica.queue);
     s->replica.queued = false;
-    settled(r, s);
+    replicate_settled(r, s);
     end_waits_of(r, s, false);
     if (!s->replica.told || !replink_up(r->link))
         return;
@@ -147,7 +150,7 @@ static int tell_session(struct replicate *r, struct session *s)
     TAILQ_REMOVE(&r->queue, s, replica.queue);
     s->replica.queued = false;
     s->replica.told = true;
-    settled(r, s);
+    replicate_settled(r, s);
     s->replica.waiting = true;
     s->replica.sequence = r->sent;
     s->replica.sent = s->numbers;
@@ -262,9 +265,11 @@ void tell_down(struct replicate *r)
         s->replica.queued = false;
     }
     while ((s = TAILQ_FIRST(&r->unacked)) != NULL) {
-        settled(r, s);
+        replicate_settled(r, s);
         end_waits_of(r, s, false);
     }
+    while ((s = TAILQ_FIRST(&r->refused)) != NULL)
+        replicate_settled(r, s);
     TAILQ_FOREACH(s, &r->set->open, all)
     {
         s->replica.confirmed = false;
@@ -314,12 +319,61 @@ int replicate_acknowledged(struct replicate *r, const struct wire_ack *m, char *
     r->acked = m->count;
     r->unacked_ms = uv_now(r->loop);
     while ((s = TAILQ_FIRST(&r->unacked)) != NULL && s->replica.sequence <= m->count) {
-        settled(r, s);
+        replicate_settled(r, s);
         s->replica.confirmed = true;
         confirm_numbers(r, s);
         end_waits_of(r, s, true);
     }
     return 0;
+}
+
+// What we have said since overtakes an answer to what we said before.
+void replicate_refused(struct replicate *r, const union wire_frame *frame)
+{
+    const struct wire_refused *m = &frame->refused;
+    struct session *s = session_find(r->set, m->token.text);
+    bool first = m->count != 0;
+    if (s == NULL || !is_protected(s) || s->replica.queued ||
+        (first ? !s->replica.waiting || s->replica.sequence != m->count
+               : s->replica.waiting || !replicate_serves(r, s->open.group)))
+        return;
+    replicate_settled(r, s);
+    s->replica.confirmed = false;
+    s->replica.told = !first; // it never had it
+    s->replica.refused = m->why;
+    s->replica.refused_ms = uv_now(r->loop);
+    TAILQ_INSERT_TAIL(&r->refused, s, replica.refusals);
+    LOG_OFTEN(LEVEL_WARNING, "partner %s does not protect a session: %s",
+              r->config->protection.partner.name, wire_refusal_text(m->why));
+    end_waits_of(r, s, false);
+}
+
+// With a session that was refused for its stream the streams are told again.
+void refused_tick(struct replicate *r, uint64_t now)
+{
+    struct session *s;
+    for (int i = 0; i < REPLICATE_AGAIN && (s = TAILQ_FIRST(&r->refused)) != NULL &&
+                    now - s->replica.refused_ms >= REPLICATE_AGAIN_MS;
+         i++) {
+        TAILQ_REMOVE(&r->refused, s, replica.refusals);
+        TAILQ_INSERT_TAIL(&r->refused, s, replica.refusals);
+        s->replica.refused_ms = now;
+        if (s->replica.refused == WIRE_REFUSAL_STREAM ||
+            s->replica.refused == WIRE_REFUSAL_PUBLISHER)
+            r->streams_version = 0;
+        replicate_session(r, s);
+    }
+}
+
+bool replicate_any_refused(const struct replicate *r, unsigned group)
+{
+    const struct session *s;
+    TAILQ_FOREACH(s, &r->refused, replica.refusals)
+    {
+        if (s->open.group == group + 1)
+            return true;
+    }
+    return false;
 }
 
 int replicate_wait(struct replicate *r, struct session *s, session_await_fn done, void *opaque)

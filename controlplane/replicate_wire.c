@@ -135,6 +135,12 @@ static bool check_stream_gone(const union wire_frame *m)
            check_stream_name(m->stream_gone.name, sizeof(m->stream_gone.name));
 }
 
+static bool check_refused(const union wire_frame *m)
+{
+    return m->refused.why > WIRE_REFUSAL_NONE && m->refused.why < WIRE_REFUSAL_COUNT &&
+           check_token(&m->refused.token);
+}
+
 static bool check_session_gone(const union wire_frame *m)
 {
     return check_token(&m->session_gone.token);
@@ -159,6 +165,7 @@ static const struct {
     [WIRE_STREAM] = {sizeof(struct wire_stream), check_stream},
     [WIRE_STREAM_GONE] = {sizeof(struct wire_stream_gone), check_stream_gone},
     [WIRE_SESSION] = {sizeof(struct wire_session), check_session},
+    [WIRE_REFUSED] = {sizeof(struct wire_refused), check_refused},
     [WIRE_SESSION_GONE] = {sizeof(struct wire_session_gone), check_session_gone},
     [WIRE_SYNCED] = {sizeof(struct wire_synced), check_synced},
     [WIRE_DTLS] = {0, check_dtls},
@@ -212,4 +219,14 @@ bool wire_counted(uint16_t type)
 const char *wire_name(uint16_t type)
 {
     return type < WIRE_TYPES && types[type].name != NULL ? types[type].name : "unknown";
+}
+
+const char *wire_refusal_text(uint8_t why)
+{
+    static const char *const texts[WIRE_REFUSAL_COUNT] = {
+#define X(name_, help_) [WIRE_REFUSAL_##name_] = help_,
+        WIRE_REFUSALS(X)
+#undef X
+    };
+    return why < WIRE_REFUSAL_COUNT ? texts[why] : NULL;
 }

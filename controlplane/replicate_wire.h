@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define WIRE_MAGIC 0x70726c68u // "hlrp"; another byte order reads as another magic
-#define WIRE_VERSION 4u
+#define WIRE_VERSION 5u
 #define WIRE_FRAME_MAX 4096 // bytes, head included
 #define WIRE_REASON_MAX 128
 #define WIRE_MATCH_MAX 256 // If-Match of a forwarded request, NUL included
@@ -32,6 +32,7 @@
     X(STREAM, 1, "a stream of the group: tracks and codecs")                                       \
     X(STREAM_GONE, 1, "its stream is gone")                                                        \
     X(SESSION, 1, "a session of the group, whole, new or changed")                                 \
+    X(REFUSED, 0, "why we have no copy of a session that we were told of")                         \
     X(SESSION_GONE, 1, "its session is over")                                                      \
     X(SYNCED, 1, "that was everything: forget what was not named")                                 \
     X(DTLS, 0, "a DTLS datagram that came to the standby of a session")                            \
@@ -118,6 +119,29 @@ struct wire_session {
                                   // receiver's is this modulo its own number
 };
 
+// X(name, why a node has no copy of its partner's session, in words for operators of the other).
+#define WIRE_REFUSALS(X)                                                                           \
+    X(STREAM, "its stream is not known there")                                                     \
+    X(PUBLISHER, "another publishes its stream there")                                             \
+    X(ROOM, "no worker has room for it there")                                                     \
+    X(DATAPLANE, "the dataplane there refuses it")
+
+enum wire_refusal {
+    WIRE_REFUSAL_NONE,
+#define X(name, help) WIRE_REFUSAL_##name,
+    WIRE_REFUSALS(X)
+#undef X
+        WIRE_REFUSAL_COUNT
+};
+
+struct wire_refused {
+    struct wire_head head;
+    struct wire_token token;
+    uint64_t count; // of the counted frame that told us; 0: one that we had taken at first
+    uint8_t why;    // enum wire_refusal, not NONE
+    uint8_t pad[7];
+};
+
 struct wire_session_gone {
     struct wire_head head;
     struct wire_token token;
@@ -174,6 +198,7 @@ union wire_frame {
     struct wire_stream stream;
     struct wire_stream_gone stream_gone;
     struct wire_session session;
+    struct wire_refused refused;
     struct wire_session_gone session_gone;
     struct wire_synced synced;
     struct wire_dtls dtls;
@@ -200,5 +225,7 @@ int wire_check_hello(const struct wire_hello *hello, const char *partner, char *
 
 bool wire_counted(uint16_t type);     // whether it is acknowledged
 const char *wire_name(uint16_t type); // "HELLO" …
+// In words; NULL for NONE and what is no refusal.
+const char *wire_refusal_text(uint8_t why);
 
 #endif

@@ -108,8 +108,10 @@ struct session_info {
     enum srtp_profile profile;
     uint32_t worker;
     // "active" or "standby" here of two nodes; "alone": active, but the partner does not have it
-    // now; "none": it is not to be protected.
+    // now; "refused": active, but the partner does not take it, see `refusal`; "none": it is not
+    // to be protected.
     const char *protection;
+    const char *refusal;               // of the partner, in words; NULL
     uint64_t created_ms;               // since the epoch
     const struct stats_session *stats; // NULL until the dataplane knows it
 };

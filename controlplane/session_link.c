@@ -212,7 +212,9 @@ static void on_dead(struct session *s, const struct msg_session_dead *m)
     LOG_OFTEN(LEVEL_WARNING, "the dataplane refused a session of %s: %s", s->client,
               m->reason <= DEAD_NUMBERS ? reasons[m->reason] : "unknown reason");
     s->refused = !served(s); // a copy: its holder has no part in our trouble
-    if (!s->refused)
+    if (s->refused)
+        replicate_copy_refused(s->set->replicate, s);
+    else
         session_close(s, END_REFUSED);
 }
 

@@ -2,6 +2,7 @@
 // session_set.h. Runs on the loop.
 #include "session_set.h"
 #include "config.h"
+#include "replicate_wire.h"
 #include "secret.h"
 #include <errno.h>
 #include <stdio.h>
@@ -254,7 +255,7 @@ static const char *protection_of(const struct session *s)
         return "none";
     if (!replicate_serves(s->set->replicate, s->open.group))
         return "standby";
-    return s->replica.confirmed ? "active" : "alone";
+    return s->replica.refused ? "refused" : s->replica.confirmed ? "active" : "alone";
 }
 
 void sessions_each(struct sessions *set, void (*visit)(const struct session_info *, void *),
@@ -273,6 +274,7 @@ void sessions_each(struct sessions *set, void (*visit)(const struct session_info
                                      .profile = s->profile,
                                      .worker = s->worker,
                                      .protection = protection_of(s),
+                                     .refusal = wire_refusal_text(s->replica.refused),
                                      .created_ms = s->created_clock_ms,
                                      .stats = known ? stats : NULL},
               opaque);

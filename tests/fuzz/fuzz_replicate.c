@@ -22,6 +22,8 @@ static void read_frame(const union wire_frame *f)
     else if (f->head.type == WIRE_PATCHED)
         seen += strlen(f->patched.etag) + strlen(f->patched.reason) +
                 strnlen(f->patched.text, f->patched.size);
+    else if (f->head.type == WIRE_REFUSED)
+        seen += strlen(f->refused.token.text) + strlen(wire_refusal_text(f->refused.why));
     else if (f->head.type == WIRE_DTLS)
         seen += f->dtls.data[f->dtls.size - 1];
     wire_name(f->head.type);

@@ -39,6 +39,7 @@ struct node {
 static uv_loop_t loop;
 static struct node a, b;
 static bool apart; // the nodes share no subnet
+static uint32_t b_sessions = SLOTS, b_streams = 4;
 
 static void report(void *opaque, int line, const char *key, const char *reason)
 {
@@ -69,8 +70,8 @@ static void configure(struct node *n, const char *name, const char *partner, uin
     assert_int_equal(config_load(NULL, &n->config, report, NULL), 0);
     struct config *c = n->config;
     bool first = *name == 'a';
-    c->limits.sessions = SLOTS;
-    c->limits.streams = 4;
+    c->limits.sessions = first ? SLOTS : b_sessions;
+    c->limits.streams = first ? 4 : b_streams;
     set_text(&c->node, name);
     set_text(&c->protection.partner.name, partner);
     set_text(&c->runtime_dir, n->dir);
@@ -201,6 +202,23 @@ static int setup_apart(void **state)
     apart = true;
     int rc = setup(state);
     apart = false;
+    return rc;
+}
+
+// b has room for a publisher and one viewer.
+static int setup_few_sessions(void **state)
+{
+    b_sessions = 2;
+    int rc = setup(state);
+    b_sessions = SLOTS;
+    return rc;
+}
+
+static int setup_few_streams(void **state)
+{
+    b_streams = 1;
+    int rc = setup(state);
+    b_streams = 4;
     return rc;
 }
 
@@ -418,6 +436,42 @@ static void test_a_session_stands_by(void **state)
     assert_null(streams_find(b.set->streams, "demo"));
 }
 
+struct shown {
+    const char *token, *protection, *refusal;
+};
+
+static void note_protection(const struct session_info *info, void *opaque)
+{
+    struct shown *shown = opaque;
+    if (strcmp(info->token, shown->token) == 0)
+        *shown = (struct shown){info->token, info->protection, info->refusal};
+}
+
+// What operators are told of a session.
+static const char *protection(const struct node *n, const char *token)
+{
+    struct shown shown = {.token = token};
+    sessions_each(n->set, note_protection, &shown);
+    return shown.protection;
+}
+
+static const char *refusal(const struct node *n, const char *token)
+{
+    struct shown shown = {.token = token};
+    sessions_each(n->set, note_protection, &shown);
+    return shown.refusal;
+}
+
+static bool shows_refused(void *token)
+{
+    return strcmp(protection(&a, token), "refused") == 0;
+}
+
+static bool shows_active(void *token)
+{
+    return strcmp(protection(&a, token), "active") == 0;
+}
+
 static void send_numbers(struct node *n, const struct session *s, uint64_t delta, uint64_t limit)
 {
     struct msg_session_numbers m = {
@@ -466,8 +520,10 @@ static void test_a_refused_copy(void **state)
         *holder = id + (1ull << 32); // of a control plane before this one
         b.count = 0;
         refuse(&b, id, reasons[i]);
+        await(shows_refused, token);
         await(b_is_told_again, &id);
         assert_ptr_equal(at(&a, token), p);
+        await(shows_active, token);
         assert_int_equal(at(&b, token)->id, id);
         assert_int_equal(last(&b, MSG_SESSION_OPEN, id)->open.again, 0);
         unsigned closed = 0, opened = 0;
@@ -804,25 +860,6 @@ static bool patch(struct session *s, const char *ufrag, const char *if_match, st
         return true;
     on_patched(out, &reply, session_etag(s));
     return false;
-}
-
-struct shown {
-    const char *token, *protection;
-};
-
-static void note_protection(const struct session_info *info, void *opaque)
-{
-    struct shown *shown = opaque;
-    if (strcmp(info->token, shown->token) == 0)
-        shown->protection = info->protection;
-}
-
-// What operators are told of a session.
-static const char *protection(const struct node *n, const char *token)
-{
-    struct shown shown = {.token = token};
-    sessions_each(n->set, note_protection, &shown);
-    return shown.protection;
 }
 
 static bool on_both(void *token)
@@ -1227,6 +1264,87 @@ static void test_a_full_partner(void **state)
     assert_int_equal(b.r->counts.refused, 0);
 }
 
+// What the partner cannot take it refuses by name, and takes later, when it can.
+static void test_a_partner_that_refuses(void **state)
+{
+    char first[40], token[40], why[200];
+    struct outcome o = {0};
+    go_live();
+    struct session *v = share(ROLE_PLAY, first);
+    struct session *s = post(&a, ROLE_PLAY, "demo", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(s));
+    assert_int_equal(session_await(s, on_awaited, &o), 1);
+    await(called, &o);
+    assert_true(o.go_on); // without `strict`
+    assert_int_equal(a.r->counts.unconfirmed, 1);
+    assert_string_equal(protection(&a, token), "refused");
+    assert_string_equal(refusal(&a, token), "no worker has room for it there");
+    assert_null(refusal(&a, first));
+    assert_int_equal(shown_unconfirmed(&a, 0), 1);
+    give_keys(s); // a change: told, and refused once more
+    pass(2 * REPLICATE_AGAIN_MS);
+    assert_string_equal(protection(&a, token), "refused");
+    assert_true(b.r->counts.refused > 2 && at(&b, token) == NULL);
+
+    // Nobody is handed over to who does not have them all.
+    assert_int_equal(replicate_drain(a.r, why, sizeof(why)), 0);
+    pass(4 * REPLICATE_TICK_MS);
+    assert_true(group_held(a.r, 0) && a.r->group[0].handing);
+    session_close(v, END_DELETED);
+    await(b_holds_both, NULL);
+    assert_true(at(&b, token) != NULL && at(&b, token)->keys->head.length != 0);
+    assert_string_equal(protection(&a, token), "standby");
+}
+
+static void test_strictly_refused(void **state)
+{
+    char first[40];
+    struct outcome o = {0};
+    a.config->protection.strict = true;
+    go_live();
+    share(ROLE_PLAY, first);
+    assert_int_equal(session_await(post(&a, ROLE_PLAY, "demo", NULL, 0), on_awaited, &o), 1);
+    await(called, &o);
+    assert_false(o.go_on);
+}
+
+// With a stream go its sessions; it is told again with them.
+static void test_a_partner_that_refuses_a_stream(void **state)
+{
+    char other[40];
+    go_live();
+    struct session *p = post(&a, ROLE_PUBLISH, "other", NULL, 0);
+    snprintf(other, sizeof(other), "%s", session_token(p));
+    give_keys(p);
+    await(shows_refused, other);
+    assert_string_equal(refusal(&a, other), "its stream is not known there");
+    session_close(streams_find(a.set->streams, "demo")->publisher, END_DELETED);
+    await(shows_active, other);
+    assert_non_null(at(&b, other));
+    assert_null(refusal(&a, other));
+}
+
+// An answer to what was said before says nothing of what was said since, nor does one of who does
+// not hold the session.
+static void test_refusals_out_of_place(void **state)
+{
+    char token[40];
+    struct session *p = share(ROLE_PUBLISH, token);
+    pass(30);
+    struct wire_refused m = {.head = {.type = WIRE_REFUSED, .length = sizeof(m)},
+                             .count = p->replica.sequence - 1,
+                             .why = WIRE_REFUSAL_ROOM};
+    memcpy(m.token.text, token, SESSION_TOKEN_LEN);
+    assert_int_equal(replink_send(b.r->link, &m), 0);
+    pass(30);
+    assert_true(shows_active(token));
+    m.count = 0;
+    assert_int_equal(replink_send(a.r->link, &m), 0); // to the one that stands by
+    pass(30);
+    assert_true(shows_active(token));
+    assert_string_equal(protection(&b, token), "standby");
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -1260,6 +1378,11 @@ int main(void)
         TEST(test_an_answer_waits),
         TEST(test_too_many_answers_wait),
         TEST(test_a_full_partner),
+        cmocka_unit_test_setup_teardown(test_a_partner_that_refuses, setup_few_sessions, teardown),
+        cmocka_unit_test_setup_teardown(test_strictly_refused, setup_few_sessions, teardown),
+        cmocka_unit_test_setup_teardown(test_a_partner_that_refuses_a_stream, setup_few_streams,
+                                        teardown),
+        TEST(test_refusals_out_of_place),
     };
     log_level(LEVEL_ERROR);
     signal(SIGPIPE, SIG_IGN); // as the program does: a bell may have nobody to hear it

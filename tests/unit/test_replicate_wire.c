@@ -206,6 +206,22 @@ static void test_datagrams(void **state)
     assert_int_equal(wire_check(&f.head), -EBADMSG);
 }
 
+static void test_refusals(void **state)
+{
+    union wire_frame f = {
+        .refused = {.head = {.type = WIRE_REFUSED, .length = sizeof(f.refused)}, .token = {TOKEN}}};
+    for (unsigned why = 0; why < 256; why++) {
+        f.refused.why = (uint8_t)why;
+        bool good = why > WIRE_REFUSAL_NONE && why < WIRE_REFUSAL_COUNT;
+        assert_int_equal(wire_check(&f.head), good ? 0 : -EBADMSG);
+        assert_int_equal(wire_refusal_text((uint8_t)why) != NULL, good);
+    }
+    f.refused.why = WIRE_REFUSAL_ROOM;
+    f.refused.token.text[3] = ' ';
+    assert_int_equal(wire_check(&f.head), -EBADMSG);
+    assert_false(wire_counted(WIRE_REFUSED));
+}
+
 static void test_requests_passed_on(void **state)
 {
     size_t head = offsetof(struct wire_patch, text);
@@ -270,6 +286,7 @@ int main(void)
         cmocka_unit_test(test_bad_texts),
         cmocka_unit_test(test_hello_says_who_is_wrong),
         cmocka_unit_test(test_datagrams),
+        cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_requests_passed_on),
         cmocka_unit_test(test_rights),
     };
