@@ -17,6 +17,8 @@ static void settle_numbering(const struct stream *stream, struct msg_track *trac
     static const uint8_t none[sizeof(track->hdrext)];
     unsigned count = 0;
     const struct session *viewer;
+    if (memcmp(track->hdrext, none, sizeof(none)) == 0)
+        return; // it has none to number, and thousands may watch
     LIST_FOREACH(viewer, &stream->viewers, viewer)
     {
         for (unsigned t = 0; t < viewer->open.tracks; t++) {
@@ -28,12 +30,14 @@ static void settle_numbering(const struct stream *stream, struct msg_track *trac
             unsigned i = 0;
             while (i < count && memcmp(known[i], other->hdrext, sizeof(none)) != 0)
                 i++;
-            if (i == count && count < NUMBERINGS)
+            if (i == count)
                 memcpy(known[count++], other->hdrext, sizeof(none));
+            if (count == NUMBERINGS) { // all that there are, and this is none of them
+                memset(track->hdrext, 0, sizeof(track->hdrext));
+                return;
+            }
         }
     }
-    if (count == NUMBERINGS)
-        memset(track->hdrext, 0, sizeof(track->hdrext));
 }
 
 int session_negotiate(struct sessions *set, enum session_role role, const struct stream *stream,
