@@ -79,6 +79,7 @@ static int on_frame(void *opaque, const union wire_frame *frame, char *why, size
         [WIRE_SESSION_GONE] = import_session_gone,
         [WIRE_SYNCED] = on_synced,
         [WIRE_DTLS] = import_dtls,
+        [WIRE_DTLS_SEND] = import_dtls_send,
         [WIRE_RIGHT] = on_right,
         [WIRE_PATCH] = patch_frame,
         [WIRE_PATCHED] = patched_frame,
@@ -116,16 +117,28 @@ static void on_tick(uv_timer_t *timer)
         replicate_tell(r);
 }
 
-void replicate_dtls(struct replicate *r, const struct session *s, const uint8_t *data, size_t size)
+static void pass_dtls(struct replicate *r, enum wire_type type, const struct session *s,
+                      const uint8_t *data, size_t size)
 {
-    struct wire_dtls m = {
-        .head = {.type = WIRE_DTLS, .length = (uint32_t)(offsetof(struct wire_dtls, data) + size)},
-        .size = (uint32_t)size};
+    struct wire_dtls m = {.head = {.type = (uint16_t)type,
+                                   .length = (uint32_t)(offsetof(struct wire_dtls, data) + size)},
+                          .size = (uint32_t)size};
     if (r == NULL || size == 0 || size > sizeof(m.data) || !replink_room(r->link))
         return;
     memcpy(m.token.text, s->token, SESSION_TOKEN_LEN);
     memcpy(m.data, data, size);
     replicate_send(r, &m);
+}
+
+void replicate_dtls(struct replicate *r, const struct session *s, const uint8_t *data, size_t size)
+{
+    pass_dtls(r, WIRE_DTLS, s, data, size);
+}
+
+void replicate_dtls_send(struct replicate *r, const struct session *s, const uint8_t *data,
+                         size_t size)
+{
+    pass_dtls(r, WIRE_DTLS_SEND, s, data, size);
 }
 
 void replicate_right(struct replicate *r, const struct session *s, const struct msg_right *right)

@@ -57,9 +57,13 @@ const char *replicate_refusal(const struct replicate *r);
 // The session changed, or is over. It is in the journal as it is now.
 void replicate_session(struct replicate *r, struct session *session);
 void replicate_session_gone(struct replicate *r, struct session *session);
-// A DTLS datagram came for a session that the partner serves.
+// DTLS of a session is done by the node that has its handshake, which need not be the one that
+// serves it and has its client: a group may have gone over while clients were joining. A datagram
+// of the client for the partner to take; and one of ours for the partner to send.
 void replicate_dtls(struct replicate *r, const struct session *session, const uint8_t *data,
                     size_t size);
+void replicate_dtls_send(struct replicate *r, const struct session *session, const uint8_t *data,
+                         size_t size);
 // Our dataplane has no place for our copy of a session of the partner's.
 void replicate_copy_refused(struct replicate *r, const struct session *session);
 // RIGHT_PASS, for the partner's dataplane. What is lost is asked for again.

@@ -205,6 +205,26 @@ static void change(struct replicate *r, struct session *s, const struct session_
     }
     s->tell_adopt = true;
     session_tell(s);
+    if (s->dtls == NULL)
+        return;
+    // The handshake is ours. It may be for us to begin, and who serves may not have its keys yet.
+    if (record->remote.family != 0)
+        session_checked(s);
+    if (!s->closed && had_keys && record->keys.head.length == 0) {
+        s->replica.told = false;
+        replicate_session(r, s);
+    }
+}
+
+// The partner has the handshake of a session that we serve, and it is done.
+static void take_keys(struct session *s, const struct session_record *record)
+{
+    struct msg_session_keys keys = {0};
+    if (s->keys->head.length != 0 || s->dtls != NULL || keys_of(s, record, &keys) == NULL)
+        return;
+    s->phase = PHASE_DTLS;
+    session_keyed(s, &keys);
+    dtls_wipe(&keys, sizeof(keys));
 }
 
 void import_refuse(struct replicate *r, const char *token, uint64_t count, enum wire_refusal why)
@@ -229,6 +249,7 @@ void import_session(struct replicate *r, const union wire_frame *frame)
     if (s != NULL && replicate_serves(r, s->open.group)) {
         replicate_settled(r, s);
         s->replica.told = s->replica.confirmed = true; // the other knows it
+        take_keys(s, &m->record);
         return;
     }
     if (s != NULL) {
@@ -266,8 +287,16 @@ void import_dtls(struct replicate *r, const union wire_frame *frame)
 {
     const struct wire_dtls *m = &frame->dtls;
     struct session *s = session_find(r->set, m->token.text);
-    if (s != NULL && replicate_serves(r, s->open.group))
+    if (s != NULL)
         session_dtls(s, m->data, m->size);
+}
+
+void import_dtls_send(struct replicate *r, const union wire_frame *frame)
+{
+    const struct wire_dtls *m = &frame->dtls;
+    struct session *s = session_find(r->set, m->token.text);
+    if (s != NULL && s->dtls == NULL && replicate_serves(r, s->open.group))
+        session_dtls_send(s, m->data, m->size);
 }
 
 // ---- a whole group

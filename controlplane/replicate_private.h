@@ -162,6 +162,7 @@ void import_session(struct replicate *r, const union wire_frame *frame);
 void import_refuse(struct replicate *r, const char *token, uint64_t count, enum wire_refusal why);
 void import_session_gone(struct replicate *r, const union wire_frame *frame);
 void import_dtls(struct replicate *r, const union wire_frame *frame);
+void import_dtls_send(struct replicate *r, const union wire_frame *frame);
 void import_begin(struct replicate *r, unsigned group); // a synchronisation: nothing seen yet
 void import_sweep(struct replicate *r, unsigned group); // forget what was not named
 void import_end(struct replicate *r, struct session *session); // without telling the partner

@@ -169,6 +169,7 @@ static const struct {
     [WIRE_SESSION_GONE] = {sizeof(struct wire_session_gone), check_session_gone},
     [WIRE_SYNCED] = {sizeof(struct wire_synced), check_synced},
     [WIRE_DTLS] = {0, check_dtls},
+    [WIRE_DTLS_SEND] = {0, check_dtls},
     [WIRE_RIGHT] = {sizeof(struct wire_right), check_right},
     [WIRE_PATCH] = {0, check_patch},
     [WIRE_PATCHED] = {0, check_patched},

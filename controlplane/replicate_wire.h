@@ -35,7 +35,8 @@
     X(REFUSED, 0, "why we have no copy of a session that we were told of")                         \
     X(SESSION_GONE, 1, "its session is over")                                                      \
     X(SYNCED, 1, "that was everything: forget what was not named")                                 \
-    X(DTLS, 0, "a DTLS datagram that came to the standby of a session")                            \
+    X(DTLS, 0, "a DTLS datagram that came to the node without the session's handshake")            \
+    X(DTLS_SEND, 0, "one of the node with the handshake, for the client of who serves it")         \
     X(RIGHT, 0, "of a viewer: who may say where its numbers begin")                                \
     X(PATCH, 0, "an ICE restart that a client asked the standby of its session for")               \
     X(PATCHED, 0, "what it came to")

@@ -24,6 +24,10 @@ void session_dtls_send(void *opaque, const uint8_t *data, size_t size)
     struct session *s = opaque;
     if (size == 0 || size > MSG_DATAGRAM_MAX)
         return;
+    if (!replicate_serves(s->set->replicate, s->open.group)) { // its client is at the partner
+        replicate_dtls_send(s->set->replicate, s, data, size);
+        return;
+    }
     struct msg_dtls m = {
         .head = {.type = MSG_DTLS_SEND,
                  .length = (uint16_t)(offsetof(struct msg_dtls, data) + size),
@@ -104,6 +108,20 @@ void session_tell(struct session *s)
         s->set->behind = true;
 }
 
+static bool served(const struct session *s)
+{
+    return replicate_serves(s->set->replicate, s->open.group);
+}
+
+void session_keyed(struct session *s, const struct msg_session_keys *keys)
+{
+    s->profile = (enum srtp_profile)keys->profile;
+    session_save(s, keys);
+    s->tell_keys = true;
+    TAILQ_REMOVE(&s->set->young, s, young);
+    session_tell(s);
+}
+
 static void install_keys(struct session *s)
 {
     struct dtls_keys keys;
@@ -117,14 +135,12 @@ static void install_keys(struct session *s)
     };
     memcpy(m.local, keys.local, sizeof(keys.local));
     memcpy(m.remote, keys.remote, sizeof(keys.remote));
-    s->profile = keys.profile;
     s->phase = PHASE_DTLS;
-    session_save(s, &m);
+    if (!served(s))
+        s->replica.told = false; // who serves it cannot know them
+    session_keyed(s, &m);
     dtls_wipe(&keys, sizeof(keys));
     dtls_wipe(&m, sizeof(m));
-    s->tell_keys = true;
-    TAILQ_REMOVE(&s->set->young, s, young);
-    session_tell(s);
 }
 
 static void dtls_moved(struct session *s, enum dtls_state state)
@@ -139,12 +155,7 @@ static void dtls_moved(struct session *s, enum dtls_state state)
     }
 }
 
-static bool served(const struct session *s)
-{
-    return replicate_serves(s->set->replicate, s->open.group);
-}
-
-static void on_checked(struct session *s)
+void session_checked(struct session *s)
 {
     if (s->phase == PHASE_NEW)
         s->phase = PHASE_CHECKED;
@@ -165,7 +176,7 @@ static void on_path(struct session *s, const struct msg_session_path *m)
     memcpy(s->mac, m->mac, sizeof(s->mac));
     if (moved && s->open.group != 0)
         session_save(s, NULL);
-    on_checked(s);
+    session_checked(s);
 }
 
 static void on_numbers(struct session *s, const struct msg_session_numbers *m)
@@ -181,15 +192,15 @@ static void on_numbers(struct session *s, const struct msg_session_numbers *m)
 
 void session_dtls(struct session *s, const uint8_t *data, size_t size)
 {
-    if (s->phase == PHASE_NEW)
-        on_checked(s);
+    if (s->phase == PHASE_NEW && s->dtls != NULL)
+        session_checked(s);
     if (!s->closed && s->dtls != NULL)
         dtls_moved(s, dtls_input(s->dtls, data, size));
 }
 
 static void on_dtls(struct session *s, const struct msg_dtls *m)
 {
-    if (served(s))
+    if (s->dtls != NULL)
         session_dtls(s, m->data, m->size);
     else
         replicate_dtls(s->set->replicate, s, m->data, m->size);
@@ -327,9 +338,7 @@ static void sweep_young(struct sessions *set, uint64_t now)
     for (; s != NULL; s = next) {
         next = TAILQ_NEXT(s, young);
         uint64_t age = now - s->since_ms;
-        if (!served(s))
-            continue;
-        if (age >= limit || (s->phase == PHASE_NEW && age >= limit / 2))
+        if (served(s) && (age >= limit || (s->phase == PHASE_NEW && age >= limit / 2)))
             session_close(s, END_TIMEOUT);
         else if (s->dtls != NULL)
             dtls_moved(s, dtls_tick(s->dtls));

@@ -122,7 +122,11 @@ int session_send_stream(void *set, uint32_t lane, const void *message); // a str
 int session_tell_open(struct session *session);
 // Sends what the session's tell_… ask for, or remembers to. Its tables are as they should be.
 void session_tell(struct session *session);
-// A DTLS datagram of its client.
+// DTLS is done: `keys`, ours by number, go into the journal and to the dataplane.
+void session_keyed(struct session *session, const struct msg_session_keys *keys);
+// Its client's address has been checked: DTLS may begin.
+void session_checked(struct session *session);
+// A DTLS datagram of its client, ignored by a node without its handshake.
 void session_dtls(struct session *session, const uint8_t *data, size_t size);
 // Sends SESSION_CLOSE; the sweep sends it again if no answer comes.
 void session_tell_close(struct session *session);

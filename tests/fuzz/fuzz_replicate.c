@@ -24,7 +24,7 @@ static void read_frame(const union wire_frame *f)
                 strnlen(f->patched.text, f->patched.size);
     else if (f->head.type == WIRE_REFUSED)
         seen += strlen(f->refused.token.text) + strlen(wire_refusal_text(f->refused.why));
-    else if (f->head.type == WIRE_DTLS)
+    else if (f->head.type == WIRE_DTLS || f->head.type == WIRE_DTLS_SEND)
         seen += f->dtls.data[f->dtls.size - 1];
     wire_name(f->head.type);
 }

@@ -1,6 +1,7 @@
 // Unit tests of replication: two nodes in one process, each with its sessions, its channel and a
 // dataplane that only writes down what it is told, joined by TLS over loopback.
 #include "../../controlplane/config.h"
+#include "../../controlplane/dtls.h"
 #include "../../controlplane/replicate_private.h"
 #include "../sim/scratch.h"
 #include "replicate_pair.h"
@@ -230,6 +231,11 @@ static int teardown(void **state)
     return uv_loop_close(&loop);
 }
 
+// Of the client's certificate.
+static const char no_print[] = "00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:"
+                               "00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF";
+static const char *client_print = no_print;
+
 static const char *offer(enum session_role role)
 {
     static char text[2048];
@@ -237,9 +243,8 @@ static const char *offer(enum session_role role)
              "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n"
              "m=video 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\n"
              "a=ice-ufrag:cufr\r\na=ice-pwd:clientpasswordof24chars1\r\na=fingerprint:sha-256 "
-             "00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:"
-             "CC:DD:EE:FF\r\na=setup:actpass\r\na=rtcp-mux\r\na=%s\r\na=rtpmap:96 VP8/90000\r\n",
-             role == ROLE_PUBLISH ? "sendonly" : "recvonly");
+             "%s\r\na=setup:actpass\r\na=rtcp-mux\r\na=%s\r\na=rtpmap:96 VP8/90000\r\n",
+             client_print, role == ROLE_PUBLISH ? "sendonly" : "recvonly");
     return text;
 }
 
@@ -1345,6 +1350,82 @@ static void test_refusals_out_of_place(void **state)
     assert_string_equal(protection(&b, token), "standby");
 }
 
+// A client whose packets reach b.
+struct client {
+    struct dtls *dtls;
+    uint64_t session; // b's number of it
+    unsigned read;    // of b's log
+};
+
+static void client_sends(void *opaque, const uint8_t *data, size_t size)
+{
+    const struct client *c = opaque;
+    struct msg_dtls m = {.head = {.type = MSG_DTLS_RECEIVED,
+                                  .length = (uint16_t)(offsetof(struct msg_dtls, data) + size),
+                                  .id = c->session},
+                         .remote = address(9, 4000),
+                         .size = (uint16_t)size};
+    memcpy(m.data, data, size);
+    assert_int_equal(channel_send(&b.dp, 1, &m), 0);
+}
+
+static bool client_is_done(void *opaque)
+{
+    struct client *c = opaque;
+    while (c->read < b.count) {
+        const struct msg_dtls *m = (const void *)b.log[c->read++].bytes;
+        if (m->head.type == MSG_DTLS_SEND && m->head.id == c->session)
+            dtls_input(c->dtls, m->data, m->size);
+    }
+    return dtls_state(c->dtls) != DTLS_HANDSHAKE;
+}
+
+// A group goes over while a client is joining: the handshake is with the node that accepted it,
+// and goes on by way of the one that serves, which has the keys from it.
+static void test_a_handshake_goes_on(void **state)
+{
+    char token[40], why[200];
+    struct dtls_identity identity;
+    struct dtls_fingerprint print;
+    struct dtls_keys keys;
+    struct client client = {0};
+    assert_int_equal(dtls_identity_init(&identity, NULL, 0), 0);
+    go_live();
+    client_print = identity.fingerprint;
+    struct session *s = post(&a, ROLE_PLAY, "demo", NULL, 0);
+    client_print = no_print;
+    snprintf(token, sizeof(token), "%s", session_token(s));
+    await(b_has, token);
+    take_over(&b, a.r->group[0].term + 1);
+    await(b_holds_both, NULL);
+
+    client.session = at(&b, token)->id;
+    client.read = b.count;
+    assert_int_equal(dtls_fingerprint_parse(&print, "sha-256", a.set->identity.fingerprint), 0);
+    assert_int_equal(
+        dtls_new(&client.dtls, &identity, DTLS_CLIENT, &print, 1, client_sends, &client), 0);
+    dtls_start(client.dtls);
+    await(client_is_done, &client);
+    assert_int_equal(dtls_export(client.dtls, &keys), 0);
+    await(b_has_keys, token);
+    assert_memory_equal(at(&b, token)->keys->local, keys.remote, keys.size);
+    assert_memory_equal(at(&b, token)->keys->remote, keys.local, keys.size);
+    pass(50);
+    assert_memory_equal(last(&b, MSG_SESSION_KEYS, client.session)->keys.local, keys.remote,
+                        keys.size);
+    assert_null(last(&a, MSG_DTLS_SEND, s->id)); // a sends nothing
+    assert_int_equal(at(&b, token)->phase, PHASE_DTLS);
+
+    assert_int_equal(replicate_failback(b.r, why, sizeof(why)), 0);
+    await(a_holds_its_own, NULL);
+    assert_memory_equal(s->keys->local, keys.remote, keys.size);
+    dtls_close(client.dtls); // its goodbye, too, finds the one that can read it
+    await(b_has_not, token);
+    assert_null(at(&a, token));
+    dtls_free(client.dtls);
+    dtls_identity_free(&identity);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -1383,6 +1464,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_partner_that_refuses_a_stream, setup_few_streams,
                                         teardown),
         TEST(test_refusals_out_of_place),
+        TEST(test_a_handshake_goes_on),
     };
     log_level(LEVEL_ERROR);
     signal(SIGPIPE, SIG_IGN); // as the program does: a bell may have nobody to hear it
