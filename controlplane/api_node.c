@@ -223,7 +223,7 @@ json_t *api_drain_state(struct api *api, uint64_t now_ns, char *why, size_t why_
     char text[128];
     json_t *answer = api_groups(api, now_ns), *group;
     long long left = json_integer_value(json_object_get(answer, "left")), unconfirmed = 0,
-              alone = json_integer_value(json_object_get(answer, "unprotected"));
+              refused = 0, alone = json_integer_value(json_object_get(answer, "unprotected"));
     unsigned ours = 0, handing = 0;
     size_t i;
     json_array_foreach(json_object_get(answer, "groups"), i, group)
@@ -231,6 +231,7 @@ json_t *api_drain_state(struct api *api, uint64_t now_ns, char *why, size_t why_
         ours += is_active(group);
         handing += is_active(group) && json_is_true(json_object_get(group, "handing"));
         unconfirmed += json_integer_value(json_object_get(group, "unconfirmed"));
+        refused += json_integer_value(json_object_get(group, "refused"));
     }
     if (handing < ours)
         snprintf(why, why_size,
@@ -242,8 +243,11 @@ json_t *api_drain_state(struct api *api, uint64_t now_ns, char *why, size_t why_
         return NULL;
     }
     if (handing > 0) {
-        snprintf(text, sizeof(text), "%lld sessions left; the partner has yet to confirm %lld",
-                 left, unconfirmed);
+        int n =
+            snprintf(text, sizeof(text), "%lld sessions left; the partner has yet to confirm %lld",
+                     left, unconfirmed);
+        if (refused > 0)
+            snprintf(text + n, sizeof(text) - (size_t)n, ", and refuses %lld of them", refused);
         json_object_update_new(answer,
                                json_pack("{s:s, s:i, s:s}", "progress", text, "ask_again_ms",
                                          DRAIN_AGAIN_MS, "ask", "show drain"));

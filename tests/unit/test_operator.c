@@ -124,10 +124,10 @@ static const char *fake_role = "active";
 
 static json_t *fake_list(struct replicate *r)
 {
-    return json_pack("[{s:i, s:s, s:s, s:i, s:i, s:i, s:b, s:b, s:i}, {s:s, s:i}]", "group", 1,
-                     "home", "a", "role", fake_role, "term", 2, "sessions", 3, "unconfirmed", 1,
-                     "syncing", 0, "handing", fake_handing, "switch_us", 4, "role", "standby",
-                     "sessions", 5);
+    return json_pack("[{s:i, s:s, s:s, s:i, s:i, s:i, s:i, s:b, s:b, s:i}, {s:s, s:i}]", "group", 1,
+                     "home", "a", "role", fake_role, "term", 2, "sessions", 3, "unconfirmed", 2,
+                     "refused", 1, "syncing", 0, "handing", fake_handing, "switch_us", 4, "role",
+                     "standby", "sessions", 5);
 }
 
 static int fake_order(struct replicate *r, char *why, size_t why_size)
@@ -199,7 +199,7 @@ static void a_drain_has_progress(void **state)
     assert_int_equal(json_integer_value(json_object_get(answer, "left")), 3);
     assert_int_equal(json_integer_value(json_object_get(answer, "unprotected")), 1);
     assert_string_equal(json_string_value(json_object_get(answer, "progress")),
-                        "3 sessions left; the partner has yet to confirm 1");
+                        "3 sessions left; the partner has yet to confirm 2, and refuses 1 of them");
     assert_string_equal(json_string_value(json_object_get(answer, "ask")), "show drain");
     assert_in_range(json_integer_value(json_object_get(answer, "ask_again_ms")), 1, 1000);
     json_decref(answer);
