@@ -212,8 +212,7 @@ static void on_dead(struct session *s, const struct msg_session_dead *m)
         [DEAD_REFUSED_MODE] = "admission is closed",
         [DEAD_REFUSED_SLOT] = "its slot is taken",
         [DEAD_REFUSED_INVALID] = "its message is invalid",
-        [DEAD_NUMBERS] =
-            "its publisher changed while the partner, out of sight, may have served it",
+        [DEAD_NUMBERS] = "the partner, out of reach, may have used its next numbers",
     };
     if (m->reason == DEAD_TIMEOUT) {
         if (served(s)) // else it is its holder who knows

@@ -47,6 +47,21 @@ void failover_tell_numbers(struct worker *worker, struct session *session);
 // The same if they are ours to say and it does not know them. True if something was said.
 bool failover_tell_owed(struct worker *worker, struct session *session);
 
+// Asks the partner for the numbers that a session which we serve lacks, now and then.
+void failover_ask_right(struct worker *worker, struct session *session);
+
+// Whether numbers of the session's track `t` are for the index space that it is in here, as far as
+// is known; if not, the track is looked at again when its viewers become ours.
+bool failover_fits(const struct worker *worker, const struct session *session, int t,
+                   uint64_t delta);
+// Viewers of ours whose numbers are not for the track's index space have none: they are the
+// partner's to say.
+void failover_find_strays(struct worker *worker, struct track *track);
+
+// Once a second for each session. Whether a viewer has had nothing of a live track for so long,
+// because its numbers are the partner's to say, that it had better come again with other keys.
+bool failover_silent(const struct worker *worker, struct session *session);
+
 // About once a second for each session: keeps a standby's pair alive in the browser, and tells
 // numbers that have come to be.
 void failover_sweep(struct worker *worker, struct session *session);

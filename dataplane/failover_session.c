@@ -4,7 +4,6 @@
 #include "ice.h"
 #include "ingest.h"
 
-#define RIGHT_NS 4000000000      // how often a partner is asked for numbers that are missing
 #define KEEP_ALIVE_NS 4000000000 // browsers forget a pair after 30 s; measured: 5 s is enough
 #ifndef RTX_LEASE                // a test makes them small, to come to their ends
 #define RTX_LEASE 4096u          // RTX numbers that are asked for at a time
@@ -55,7 +54,7 @@ void failover_tell_numbers(struct worker *worker, struct session *session)
         .head = {.type = MSG_SESSION_NUMBERS, .length = sizeof(message), .id = session->id}};
     for (int t = 0; t < session->tracks; t++) {
         const struct sub *sub = &sender->sub[t];
-        if (!sub_numbered(sub))
+        if (!sub_numbered(sub) || sub->foreign)
             continue;
         message.numbers.numbered |= (uint8_t)(1u << t);
         message.numbers.delta[t] = sub->delta & INDEX_MASK;
@@ -64,127 +63,6 @@ void failover_tell_numbers(struct worker *worker, struct session *session)
     session->numbers_owed = worker_tell(worker, &message) != 0;
     if (!session->numbers_owed)
         session->numbers_told = message.numbers.numbered;
-}
-
-// ---- the right to begin
-//
-// A track that was never fed has no numbers towards its viewers. Begun by two nodes, the same
-// numbers would stand for different packets: so one alone has the right to begin (neither `foreign`
-// nor numbered), at first the node that accepted the session. Who serves without it asks the
-// partner. That answers while it stands by: with the numbers, if there are any, since they mean the
-// same bytes wherever they are used; or it leaves the right, for good, before it says so. What is
-// said is void in any other term of the group than the one that it was asked in.
-//
-// So two nodes never have the right at once. It is given up before it is offered, and taken only by
-// who serves in that term, which one node alone does: the home in even terms, the other in odd ones
-// (msg_next_term). Nor is it taken twice, should the offer come twice: in one term who has taken it
-// keeps it or has numbers; it loses them only by standing by, in a later term, or with its table,
-// and then the session is not served again under these keys (session_keys in control.c).
-//
-// A partner that is gone for good answers nothing, and nobody knows what it has sent: the track
-// stays silent for those who were there then.
-
-static uint32_t term_of(const struct worker *worker, uint8_t group)
-{
-    return atomic_load_explicit(&worker->dp->term[group], memory_order_relaxed);
-}
-
-static void ask_right(struct worker *worker, struct session *session)
-{
-    const struct sender *sender = tables_sender(&worker->tables, session);
-    struct msg_right message = {
-        .head = {.type = MSG_RIGHT_PASS, .length = sizeof(message), .id = session->id},
-        .term = term_of(worker, sender->group)};
-    for (int t = 0; t < session->tracks; t++)
-        message.asked |= (uint8_t)(sender->sub[t].foreign << t);
-    if (!message.asked || worker->now_ns - session->right_ns < RIGHT_NS)
-        return;
-    session->right_ns = worker->now_ns;
-    worker_tell(worker, &message);
-}
-
-// Whether numbers are for the space that the track is in here: one that was fed apart is in
-// another.
-static bool are_for(const struct worker *worker, const struct session *session, int t,
-                    uint64_t delta)
-{
-    const struct stream *stream = tables_stream(&worker->tables, session->stream);
-    uint8_t source = session->track[t].source;
-    uint64_t next = stream && source < stream->tracks ? stream->track[source].next_index : 0;
-    return next && ((next + delta) & INDEX_MASK) >> INDEX_SPACE_BITS == 0;
-}
-
-// How far the other may have gone with RTX numbers.
-static void take_limit(struct session *session, struct sub *sub, int t, uint64_t limit)
-{
-    if (limit <= session->rtx_limit[t])
-        return;
-    session->rtx_limit[t] = sub->rtx_index = limit;
-    session->reserved[t] = false;
-}
-
-static void take_right(struct worker *worker, struct session *session,
-                       const struct msg_right *message)
-{
-    struct sender *sender = tables_sender(&worker->tables, session);
-    for (int t = 0; t < session->tracks; t++) {
-        struct sub *sub = &sender->sub[t];
-        bool numbered = message->numbered >> t & 1;
-        if (!sub->foreign ||
-            !(numbered ? are_for(worker, session, t, message->first[t]) : message->left >> t & 1))
-            continue;
-        take_limit(session, sub, t, message->rtx_limit[t]);
-        if (numbered)
-            sub_number(sub, message->first[t]);
-        else
-            sub_unnumber(sub, message->first[t]);
-        sub->keyed = numbered;
-        // Last, should the process end here: the offer may be repeated.
-        __atomic_store_n(&sub->foreign, false, __ATOMIC_RELEASE);
-    }
-    tables_want_keyframes(&worker->tables, session);
-}
-
-static void leave_right(struct worker *worker, struct session *session,
-                        const struct msg_right *message)
-{
-    struct sender *sender = tables_sender(&worker->tables, session);
-    struct msg_right answer = {
-        .head = {.type = MSG_RIGHT_PASS, .length = sizeof(answer), .id = session->id},
-        .term = message->term};
-    if (session->left_term != message->term)
-        session->left = 0; // to a node that served then: what became of it is not known
-    session->left_term = message->term;
-    for (int t = 0; t < session->tracks; t++) {
-        struct sub *sub = &sender->sub[t];
-        uint8_t bit = (uint8_t)(1u << t);
-        if (!(message->asked & bit))
-            continue;
-        if (!sub_numbered(sub) && !sub->foreign) {
-            sub->foreign = true;
-            session->left |= bit;
-        }
-        answer.first[t] = sub->delta & INDEX_MASK;
-        answer.rtx_limit[t] = RTE_MAX(session->rtx_limit[t], session->rtx_asked[t]) & INDEX_MASK;
-        if (sub_numbered(sub))
-            answer.numbered |= bit;
-        else
-            answer.left |= session->left & bit;
-    }
-    if (answer.left | answer.numbered)
-        worker_tell(worker, &answer);
-}
-
-void failover_right(struct worker *worker, const struct msg_right *message)
-{
-    struct session *session = tables_session(&worker->tables, message->head.id);
-    uint8_t group = session ? tables_sender(&worker->tables, session)->group : 0;
-    if (!group || session->role != ROLE_PLAY || message->term != term_of(worker, group))
-        return;
-    if (failover_active(worker, group))
-        take_right(worker, session, message);
-    else
-        leave_right(worker, session, message);
 }
 
 // ---- housekeeping
@@ -209,7 +87,7 @@ bool failover_tell_owed(struct worker *worker, struct session *session)
     if (sender->group == 0 || !failover_active(worker, sender->group))
         return false;
     for (int t = 0; t < session->tracks; t++)
-        numbered |= (uint8_t)(sub_numbered(&sender->sub[t]) << t);
+        numbered |= (uint8_t)((sub_numbered(&sender->sub[t]) && !sender->sub[t].foreign) << t);
     if (!session->numbers_owed && numbered == session->numbers_told)
         return false;
     failover_tell_numbers(worker, session);
@@ -226,7 +104,7 @@ void failover_sweep(struct worker *worker, struct session *session)
     if (session->path_owed)
         ice_tell_path(worker, session);
     if (session->role == ROLE_PLAY)
-        ask_right(worker, session);
+        failover_ask_right(worker, session);
     failover_tell_owed(worker, session);
 }
 
@@ -298,6 +176,9 @@ void failover_adopt(struct worker *worker, const struct msg_session_adopt *messa
         }
         // Who serves has numbers of its own, unless the session is the other's that it never sent.
         if ((active && !sub->foreign) || !(message->numbers.numbered & 1u << t))
+            continue;
+        // Nor has it a use for those of another space; a standby may only be behind.
+        if (!failover_fits(worker, session, t, message->numbers.delta[t]) && active)
             continue;
         sub_number(sub, message->numbers.delta[t]);
         sub->foreign = false;

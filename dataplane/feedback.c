@@ -71,7 +71,8 @@ static void ask(struct worker *worker, const struct request *r, uint16_t seq)
     struct session_track *state = &r->session->feedback[r->number];
     uint64_t highest = (track->next_index + r->sub->delta) & INDEX_MASK;
     uint64_t index = (rtp_nearest_seq(highest, seq) - r->sub->delta) & INDEX_MASK;
-    const struct media *media = sub_numbered(r->sub) ? cache_get(&track->ring, index) : NULL;
+    bool ours = sub_numbered(r->sub) && !r->sub->foreign; // its numbers are for this track
+    const struct media *media = ours ? cache_get(&track->ring, index) : NULL;
     if (!media) {
         worker_drop(worker, DROP_nack_missing);
         return;

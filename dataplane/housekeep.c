@@ -20,6 +20,7 @@ static void sweep_session(struct worker *worker, struct session *session)
     telemetry_session(worker, session);
     uint8_t group = tables_sender(&worker->tables, session)->group;
     failover_sweep(worker, session);
+    bool numbers = failover_silent(worker, session) || session->unsafe;
     if (!failover_active(worker, group))
         return;
     if (session->state == SESSION_KEYED && session->role == ROLE_PLAY) {
@@ -32,11 +33,11 @@ static void sweep_session(struct worker *worker, struct session *session)
     uint64_t since = atomic_load_explicit(&worker->dp->active_since[group], memory_order_relaxed);
     if (since < session->heard_ns)
         since = session->heard_ns;
-    if ((worker->now_ns - since < limit && !session->unsafe) || session->dead_told)
+    if ((worker->now_ns - since < limit && !numbers) || session->dead_told)
         return;
     struct msg_session_dead message = {
         .head = {.type = MSG_SESSION_DEAD, .length = sizeof(message), .id = session->id},
-        .reason = session->unsafe ? DEAD_NUMBERS : DEAD_TIMEOUT};
+        .reason = numbers ? DEAD_NUMBERS : DEAD_TIMEOUT};
     session->dead_told = worker_tell(worker, &message) == 0;
 }
 

@@ -231,7 +231,7 @@ static void enter_space(struct worker *worker, struct track *track, uint64_t ind
         const struct viewer_ref *viewer = &track->viewers[v];
         struct sender *sender = &worker->tables.senders[viewer->session];
         struct sub *sub = &sender->sub[viewer->track];
-        if (!sub_numbered(sub) || sub_moved(sub, from, to) ||
+        if (!sub_numbered(sub) || sub->foreign || sub_moved(sub, from, to) ||
             !failover_active(worker, sender->group))
             continue;
         if (sender->group && !is_bounded(worker, sender->group, track)) {
@@ -247,7 +247,8 @@ static void enter_space(struct worker *worker, struct track *track, uint64_t ind
     }
     cache_clear(&track->ring, index);
     track->next_index = index;
-    track->key_sent = false; // or a lower space's key frames would count as older ones
+    failover_find_strays(worker, track); // those of a standby; those that came before any packet
+    track->key_sent = false;             // or a lower space's key frames would count as older ones
 }
 
 // Puts a copy into the track's ring. What the ring does not take is not sent to anybody: it is what

@@ -168,6 +168,7 @@ struct session {
     uint64_t rtx_limit[MSG_MAX_TRACKS]; // RTX indexes below it are ours to use; group 0: no limit
     uint64_t rtx_asked[MSG_MAX_TRACKS]; // limit that the partner was told and has not confirmed
     bool reserved[MSG_MAX_TRACKS];      // the reserve behind the limit has been taken
+    uint8_t silent;     // sweeps for which it has waited for numbers, see failover_silent
     uint8_t left;       // bit t: track t's numbers were left to the partner to begin
     uint32_t left_term; // in this term
     uint64_t right_ns;  // when the partner was last asked for that
@@ -224,6 +225,7 @@ struct track {
     uint32_t last_timestamp; // of the newest packet
     uint64_t last_ns;
     bool trunk_fed;         // its numbers are another node's; our own have yet to begin
+    bool strays;            // it may have viewers with numbers of another index space
     bool key_wanted;        // a viewer waits for a key frame
     bool key_sent;          // a key frame was fanned out,
     uint32_t key_timestamp; // the last with this timestamp,

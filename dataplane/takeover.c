@@ -1,4 +1,5 @@
 #include "takeover.h"
+#include "failover.h"
 #include "fanout.h"
 #include "upstream.h"
 
@@ -89,11 +90,27 @@ static unsigned repeat(struct worker *worker)
     return sent;
 }
 
+// A publisher may have gone on elsewhere, and what that did to viewers' numbers not have come here.
+static void find_strays(struct worker *worker)
+{
+    const struct tables *tables = &worker->tables;
+    uint32_t seen = 0;
+    for (uint32_t i = 0; i < tables->max_streams && seen < tables->stream_count; i++) {
+        struct stream *stream = tables->streams[i];
+        seen += stream != NULL;
+        for (int t = 0; stream && t < stream->tracks; t++)
+            if (stream->track[t].strays)
+                failover_find_strays(worker, &stream->track[t]);
+    }
+}
+
 unsigned takeover_turn(struct worker *worker)
 {
     struct dataplane *dp = worker->dp;
     uint32_t gained = worker->active_groups & ~worker->served_groups;
     worker->served_groups = worker->active_groups;
+    if (gained)
+        find_strays(worker);
     for (; gained; gained &= gained - 1) {
         uint8_t g = (uint8_t)__builtin_ctz(gained);
         uint32_t term = atomic_load_explicit(&dp->term[g], memory_order_relaxed);

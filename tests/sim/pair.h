@@ -31,6 +31,9 @@ struct pair_viewer {
     uint8_t seen[65536];                // video packets, by sequence number
     uint8_t joins;                      // sessions before this one: each has keys of its own
     uint64_t first_rtx;                 // where its RTX numbers began
+    unsigned ended[2];                  // how often each node said that it had to end,
+    uint64_t ended_ns;                  // last then,
+    uint32_t why;                       // for this reason
 };
 
 struct pair {

@@ -171,6 +171,19 @@ static void pass_right(struct pair *pair, int node, const struct msg_right *m)
         pair_tell(pair, OTHER(node), &passed);
 }
 
+// The session stays, so that what comes after can be seen.
+static void on_dead(struct pair *pair, int node, const struct msg_session_dead *m)
+{
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++) {
+        struct pair_viewer *viewer = &pair->viewer[v];
+        if (viewer->client.id != m->head.id)
+            continue;
+        viewer->ended[node]++;
+        viewer->ended_ns = pair->now;
+        viewer->why = m->reason;
+    }
+}
+
 void pair_serve_control(struct pair *pair, int node)
 {
     const struct msg_head *head;
@@ -185,6 +198,8 @@ void pair_serve_control(struct pair *pair, int node)
             on_seized(pair, node, (const struct msg_group_state *)head);
         else if (head->type == MSG_SESSION_PATH)
             on_path(pair, node, (const struct msg_session_path *)head);
+        else if (head->type == MSG_SESSION_DEAD)
+            on_dead(pair, node, (const struct msg_session_dead *)head);
         channel_release(&world->control, 1);
     }
 }
