@@ -21,9 +21,11 @@ static void tell_dead(struct worker *worker, uint64_t id, enum msg_dead_reason r
 static void join(struct worker *worker, struct session *session, bool imported)
 {
     struct sender *sender = tables_sender(&worker->tables, session);
+    bool foreign = imported || !failover_active(worker, sender->group);
     failover_enter_term(worker, session);
+    failover_begin_right(worker, session, foreign);
     for (int t = 0; t < session->tracks; t++)
-        sender->sub[t].foreign = imported || !failover_active(worker, sender->group);
+        sender->sub[t].foreign = foreign;
     tables_join(&worker->tables, session);
     if (sender->group && session->role == ROLE_PLAY && failover_active(worker, sender->group))
         failover_tell_numbers(worker, session);
@@ -138,13 +140,9 @@ static void stream_close(struct worker *worker, const struct msg_head *head)
     if (stream->source_worker == worker->id)
         stats_publish(channel_stream_stats(worker->dp->channel, MSG_SLOT(head->id)), NULL,
                       sizeof(struct stats_stream));
-    for (uint32_t i = 0; i < worker->tables.session_end; i++) {
-        struct sender *sender = &worker->tables.senders[i];
-        if (worker->tables.sessions[i].stream == head->id &&
-            !failover_active(worker, sender->group))
-            for (int t = 0; t < MSG_MAX_TRACKS; t++)
-                sender->sub[t].foreign = true; // where it goes on is again the partner's to say
-    }
+    for (uint32_t i = 0; i < worker->tables.session_end; i++)
+        if (worker->tables.sessions[i].stream == head->id)
+            failover_pause(worker, &worker->tables.sessions[i]);
     tables_close_stream(&worker->tables, stream);
 }
 

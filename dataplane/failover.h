@@ -47,6 +47,14 @@ void failover_tell_numbers(struct worker *worker, struct session *session);
 // The same if they are ours to say and it does not know them. True if something was said.
 bool failover_tell_owed(struct worker *worker, struct session *session);
 
+// What a session that is new here knows of its past: one that the partner accepted may have been
+// here before (`foreign`).
+void failover_begin_right(const struct worker *worker, struct session *session, bool foreign);
+
+// The session's stream is about to be closed: where its numbers go on is the partner's to say,
+// unless we alone serve it.
+void failover_pause(const struct worker *worker, const struct session *session);
+
 // Asks the partner for the numbers that a session which we serve lacks, now and then.
 void failover_ask_right(struct worker *worker, struct session *session);
 

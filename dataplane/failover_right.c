@@ -62,14 +62,21 @@ void failover_find_strays(struct worker *worker, struct track *track)
 // numbers would stand for different packets: so one alone has the right to begin (neither `foreign`
 // nor numbered), at first the node that accepted the session. Who serves without it asks the
 // partner. That answers while it stands by: with the numbers, if there are any, since they mean the
-// same bytes wherever they are used; or it leaves the right, for good, before it says so. What is
-// said is void in any other term of the group than the one that it was asked in.
+// same bytes wherever they are used; or it leaves the right before it says so. What is said is void
+// in any other term of the group than the one that it was asked in.
 //
 // So two nodes never have the right at once. It is given up before it is offered, and taken only by
 // who serves in that term, which one node alone does: the home in even terms, the other in odd ones
-// (msg_next_term). Nor is it taken twice, should the offer come twice: in one term who has taken it
-// keeps it or has numbers; it loses them only by standing by, in a later term, or with its table,
-// and then the session is not served again under these keys (session_keys in control.c).
+// (msg_next_term). Nor is it taken twice, should the offer come twice: in each term once at most,
+// by a table that outlives the process; without its table a node does not serve the session again
+// under these keys (session_keys in control.c), or has it anew from the partner, in a later term.
+//
+// An offer may be lost: the channel was full, or the term has changed. So each node notes the last
+// term in which it took one; of a session that it has from the partner, and may have had before,
+// the term in which it came. If that is before the term in which the partner once left the right,
+// then it was not taken; nor can it be any more, in a later term. Who left it leaves it again when
+// it is asked, and has it again when it serves and asks. tests/sim/right.pml proves this, with
+// messages lost, late and doubled, splits, and nodes that lose their memory.
 //
 // A partner that is gone for good answers nothing, and nobody knows what it has sent: who waits
 // then is ended, see failover_silent.
@@ -79,14 +86,42 @@ static uint32_t term_of(const struct worker *worker, uint8_t group)
     return atomic_load_explicit(&worker->dp->term[group], memory_order_relaxed);
 }
 
+static uint32_t max_term(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+void failover_begin_right(const struct worker *worker, struct session *session, bool foreign)
+{
+    uint8_t group = tables_sender(&worker->tables, session)->group;
+    uint32_t term = max_term(worker->told_term[group], term_of(worker, group));
+    session->left = 0;
+    session->left_term = 0;
+    session->taken_term = !foreign ? 0 : term ? term : UINT32_MAX;
+}
+
+void failover_pause(const struct worker *worker, const struct session *session)
+{
+    struct sender *sender = tables_sender(&worker->tables, session);
+    bool apart =
+        !atomic_load_explicit(&worker->dp->sight_since[sender->group], memory_order_relaxed);
+    bool ours = sender->group == 0 || (failover_active(worker, sender->group) && !apart);
+    for (int t = 0; t < session->tracks && !ours; t++)
+        if (sub_numbered(&sender->sub[t])) // else nobody has sent it
+            sender->sub[t].foreign = true;
+}
+
 void failover_ask_right(struct worker *worker, struct session *session)
 {
     const struct sender *sender = tables_sender(&worker->tables, session);
     struct msg_right message = {
         .head = {.type = MSG_RIGHT_PASS, .length = sizeof(message), .id = session->id},
-        .term = term_of(worker, sender->group)};
+        .term = term_of(worker, sender->group),
+        .left_term = session->left_term,
+        .taken_term = session->taken_term};
     for (int t = 0; t < session->tracks; t++)
         message.asked |= (uint8_t)(sender->sub[t].foreign << t);
+    message.given = message.asked & session->left;
     if (!message.asked || worker->now_ns - session->right_ns < RIGHT_NS)
         return;
     session->right_ns = worker->now_ns;
@@ -102,28 +137,60 @@ static void take_limit(struct session *session, struct sub *sub, int t, uint64_t
     session->reserved[t] = false;
 }
 
+// What this one track is told; `fresh`: it has taken no right in this term. True: it has numbers,
+// or may begin some.
+static bool take_track(const struct worker *worker, struct session *session, int t,
+                       const struct msg_right *message, bool fresh)
+{
+    struct sub *sub = &tables_sender(&worker->tables, session)->sub[t];
+    const struct track *track = track_of(worker, session, t);
+    uint8_t bit = (uint8_t)(1u << t);
+    if (message->numbered & bit) {
+        if (!track || !track->next_index || !are_for(track, message->first[t]))
+            return false;
+        sub_number(sub, message->first[t]);
+        sub->keyed = true;
+    } else if (message->left & bit) {
+        if (!fresh)
+            return false;
+        session->taken_term = message->term;
+        sub_unnumber(sub, message->first[t]);
+        sub->keyed = false;
+    } else if (!(message->given & session->left & bit) ||
+               message->left_term != session->left_term) {
+        return false;
+    }
+    session->left &= (uint8_t)~bit;
+    take_limit(session, sub, t, message->rtx_limit[t]);
+    return true;
+}
+
 static void take_right(struct worker *worker, struct session *session,
                        const struct msg_right *message)
 {
     struct sender *sender = tables_sender(&worker->tables, session);
-    for (int t = 0; t < session->tracks; t++) {
-        struct sub *sub = &sender->sub[t];
-        const struct track *track = track_of(worker, session, t);
-        bool numbered = message->numbered >> t & 1;
-        if (!sub->foreign ||
-            !(numbered ? track && track->next_index && are_for(track, message->first[t])
-                       : message->left >> t & 1))
-            continue;
-        take_limit(session, sub, t, message->rtx_limit[t]);
-        if (numbered)
-            sub_number(sub, message->first[t]);
-        else
-            sub_unnumber(sub, message->first[t]);
-        sub->keyed = numbered;
-        // Last, should the process end here: the offer may be repeated.
-        __atomic_store_n(&sub->foreign, false, __ATOMIC_RELEASE);
-    }
+    bool fresh = session->taken_term == UINT32_MAX || session->taken_term < message->term;
+    for (int t = 0; t < session->tracks; t++)
+        // Last, should the process end here.
+        if (sender->sub[t].foreign && take_track(worker, session, t, message, fresh))
+            __atomic_store_n(&sender->sub[t].foreign, false, __ATOMIC_RELEASE);
     tables_want_keyframes(&worker->tables, session);
+}
+
+// Whether what one node left in an earlier term has not been taken by the other, nor ever will be.
+static bool is_lost(uint32_t left_term, uint32_t taken_term, uint32_t now)
+{
+    return taken_term < left_term && left_term < now;
+}
+
+// What was left in an earlier term to a node that served then is left again, or gone.
+static void enter_leaving(struct session *session, const struct msg_right *message)
+{
+    if (session->left_term == message->term)
+        return;
+    bool lost = is_lost(session->left_term, message->taken_term, message->term);
+    session->left &= lost ? message->asked : 0;
+    __atomic_store_n(&session->left_term, message->term, __ATOMIC_RELEASE);
 }
 
 static void leave_right(struct worker *worker, struct session *session,
@@ -132,10 +199,10 @@ static void leave_right(struct worker *worker, struct session *session,
     struct sender *sender = tables_sender(&worker->tables, session);
     struct msg_right answer = {
         .head = {.type = MSG_RIGHT_PASS, .length = sizeof(answer), .id = session->id},
-        .term = message->term};
-    if (session->left_term != message->term)
-        session->left = 0; // to a node that served then: what became of it is not known
-    session->left_term = message->term;
+        .term = message->term,
+        .left_term = message->left_term};
+    bool lost = is_lost(message->left_term, session->taken_term, message->term);
+    enter_leaving(session, message);
     for (int t = 0; t < session->tracks; t++) {
         struct sub *sub = &sender->sub[t];
         uint8_t bit = (uint8_t)(1u << t);
@@ -147,12 +214,14 @@ static void leave_right(struct worker *worker, struct session *session,
         }
         answer.first[t] = sub->delta & INDEX_MASK;
         answer.rtx_limit[t] = RTE_MAX(session->rtx_limit[t], session->rtx_asked[t]) & INDEX_MASK;
-        if (sub_numbered(sub) && !sub->foreign)
-            answer.numbered |= bit;
-        else
-            answer.left |= session->left & bit;
+        if (sub_numbered(sub))
+            answer.numbered |= sub->foreign ? 0 : bit;
+        else if (session->left & bit)
+            answer.left |= bit;
+        else if (lost)
+            answer.given |= message->given & bit;
     }
-    if (answer.left | answer.numbered)
+    if (answer.left | answer.numbered | answer.given)
         worker_tell(worker, &answer);
 }
 

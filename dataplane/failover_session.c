@@ -39,6 +39,7 @@ void failover_regroup(struct worker *worker, struct session *session, uint8_t gr
     bool alone = sender->group == 0;
     sender->group = group;
     session->numbers_told = 0;
+    failover_begin_right(worker, session, !alone);
     failover_enter_term(worker, session);
     // No lease bounded its RTX numbers so far, and the partner must not begin below them.
     for (int t = 0; alone && t < session->tracks; t++)

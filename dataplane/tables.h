@@ -168,10 +168,12 @@ struct session {
     uint64_t rtx_limit[MSG_MAX_TRACKS]; // RTX indexes below it are ours to use; group 0: no limit
     uint64_t rtx_asked[MSG_MAX_TRACKS]; // limit that the partner was told and has not confirmed
     bool reserved[MSG_MAX_TRACKS];      // the reserve behind the limit has been taken
-    uint8_t silent;     // sweeps for which it has waited for numbers, see failover_silent
-    uint8_t left;       // bit t: track t's numbers were left to the partner to begin
-    uint32_t left_term; // in this term
-    uint64_t right_ns;  // when the partner was last asked for that
+    uint8_t silent;      // sweeps for which it has waited for numbers, see failover_silent
+    uint8_t left;        // bit t: track t's numbers were left to the partner to begin
+    uint32_t left_term;  // in this term
+    uint32_t taken_term; // what the partner left in a later one, we have not taken; UINT32_MAX: may
+                         // have, with a table that is gone
+    uint64_t right_ns;   // when the partner was last asked for that
     uint64_t packets_in, bytes_in, packets_out, bytes_out;
     uint64_t bitrate_bytes, bitrate_ns;
     uint32_t bitrate;

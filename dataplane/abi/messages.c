@@ -211,7 +211,8 @@ static bool check_right(const struct msg_head *head)
     for (int i = 0; i < MSG_MAX_TRACKS; i++)
         if (m->first[i] >> 48 || m->rtx_limit[i] >> 48)
             return false;
-    return (m->asked | m->left | m->numbered) < 1u << MSG_MAX_TRACKS && !(m->left & m->numbered);
+    return (m->asked | m->left | m->numbered | m->given) < 1u << MSG_MAX_TRACKS &&
+           !(m->left & m->numbered) && !((m->left | m->numbered) & m->given);
 }
 
 static bool check_stall(const struct msg_head *head)

@@ -344,7 +344,10 @@ struct msg_right {
     uint8_t asked;    // bits of tracks whose numbers the sender, who serves, lacks
     uint8_t left;     // of those that the receiver may begin from now on, at `first`
     uint8_t numbered; // of those that have numbers: `first` is their delta
-    uint8_t pad;
+    uint8_t given;    // asked: of those that the sender once left to the receiver, in `left_term`;
+                      // answered: of those, what was never taken and is the asking one's again
+    uint32_t left_term;
+    uint32_t taken_term; // what was left in a later term than this, the sender has not taken
     uint64_t first[MSG_MAX_TRACKS];     // mod 2^48
     uint64_t rtx_limit[MSG_MAX_TRACKS]; // of those two: RTX indexes below this may have been used
 };

@@ -167,7 +167,7 @@ static void pass_right(struct pair *pair, int node, const struct msg_right *m)
 {
     struct msg_right passed = *m;
     passed.head.type = MSG_RIGHT_PASSED;
-    if (pair_joined(pair) && !pair->lost[OTHER(node)])
+    if (pair_joined(pair) && !pair->lost[OTHER(node)] && (m->asked || !pair->right_lost))
         pair_tell(pair, OTHER(node), &passed);
 }
 

@@ -81,6 +81,57 @@ static struct sub *sub_at(int node, unsigned viewer, unsigned track)
                 ->sub[track];
 }
 
+static bool may_begin(int node)
+{
+    return !sub_numbered(sub_at(node, 0, 1)) && !sub_at(node, 0, 1)->foreign;
+}
+
+static void hand_over(int to, bool right_arrives)
+{
+    pair.right_lost = !right_arrives;
+    assert_true(pair_hand_over(&pair, to));
+    pair_pass(&pair, 4000);
+    pair.right_lost = false;
+}
+
+// The right to begin is left, and the answer does not arrive before the term ends.
+static void test_a_right_that_was_lost_comes_back(void **state)
+{
+    assert_true(may_begin(0) && !may_begin(1));
+    hand_over(1, false);
+    assert_true(!may_begin(0) && !may_begin(1));
+    hand_over(0, true); // who left it serves again, and has it again
+    assert_true(may_begin(0) && !may_begin(1));
+    hand_over(1, false);
+    hand_over(0, false);
+    assert_true(!may_begin(0) && !may_begin(1));
+    hand_over(1, true); // it is left again
+    assert_true(!may_begin(0) && may_begin(1));
+    hand_over(0, false);
+    pair_kill(&pair, 1); // with its memory
+    pair_pass(&pair, 200);
+    pair_revive(&pair, 1);
+    pair_pass(&pair, 4000);
+    hand_over(1, true);
+    assert_true(!may_begin(0) && may_begin(1));
+    // A node without memory may have taken what was left to it.
+    hand_over(0, true);
+    hand_over(1, false);
+    assert_true(!may_begin(0) && !may_begin(1));
+    pair_lose(&pair, 1);
+    pair_pass(&pair, 200);
+    pair_revive(&pair, 1);
+    pair_pass(&pair, 4000);
+    hand_over(1, true);
+    hand_over(0, true);
+    assert_true(!may_begin(0) && !may_begin(1));
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++) { // they come again
+        pair_join_alone(&pair, v);
+        pair_protect(&pair, v);
+    }
+    assert_true(may_begin(0) && !may_begin(1));
+}
+
 // The publisher is heard for the first time when the viewers' node is dead. It may be silent for as
 // long as it likes; when it speaks they wait a little, and their node is back.
 static void test_a_first_word_without_the_partner(void **state)
@@ -193,6 +244,7 @@ static void test_who_waits_in_vain_is_ended(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_right_that_was_lost_comes_back),
         cmocka_unit_test(test_a_first_word_without_the_partner), // first: nobody has heard it yet
         cmocka_unit_test(test_numbers_that_are_behind_are_not_used),
         cmocka_unit_test(test_who_comes_back_says_the_numbers),

@@ -329,6 +329,7 @@ static const struct {
     FIELD(MSG_RIGHT_PASS, right, asked, 16),
     FIELD(MSG_RIGHT_PASSED, right, left, 16),
     FIELD(MSG_RIGHT_PASSED, right, numbered, 16),
+    FIELD(MSG_RIGHT_PASSED, right, given, 16),
     FIELD(MSG_RIGHT_PASSED, right, first[3], 1ull << 48),
     FIELD(MSG_RIGHT_PASSED, right, rtx_limit[0], 1ull << 48),
     FIELD(MSG_PEER_STATE, peer_state, state, 4),
