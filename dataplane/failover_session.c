@@ -104,6 +104,9 @@ void failover_sweep(struct worker *worker, struct session *session)
     }
     if (session->path_owed)
         ice_tell_path(worker, session);
+    // Its browser may take the partner for nearer, and say nothing more to us.
+    if (sender->frame.length && worker->now_ns - session->heard_ns >= KEEP_ALIVE_NS)
+        ice_ask(worker, session, session->path, &sender->frame);
     if (session->role == ROLE_PLAY)
         failover_ask_right(worker, session);
     failover_tell_owed(worker, session);

@@ -4,8 +4,11 @@
 #include "fanout.h"
 #include "ingest.h"
 #include "rtcp.h"
+#include "trunk.h"
 
 #define RTCP_BUFFER 1200
+#define PASS_NS UINT64_C(10000000) // what a client sends to the one that does not serve it
+#define PASS_BURST 100
 
 int feedback_send(struct worker *worker, struct session *session, uint8_t *packet, size_t length)
 {
@@ -246,7 +249,9 @@ static void on_publisher_packet(struct worker *worker, struct stream *stream,
     uint32_t ssrc;
     if (packet->type == RTCP_SR && rtcp_read_sr(packet, &sender))
         ingest_sender_report(worker, stream, &sender);
-    for (unsigned i = 0; packet->type == RTCP_BYE && rtcp_read_bye(packet, i, &ssrc); i++)
+    for (unsigned i = 0; packet->type == RTCP_BYE && failover_active(worker, stream->group) &&
+                         rtcp_read_bye(packet, i, &ssrc);
+         i++)
         ingest_bye(worker, stream, ssrc);
 }
 
@@ -268,6 +273,16 @@ static void handle(struct worker *worker, struct session *session, const uint8_t
         else if (stream)
             on_publisher_packet(worker, stream, &packet);
     }
+}
+
+// The partner answers.
+static void pass_on(struct worker *worker, struct session *session, const uint8_t *rtcp,
+                    size_t size)
+{
+    if (budget_take(&session->asks_ns, worker->now_ns, PASS_NS, PASS_BURST, 1))
+        trunk_send_feedback(worker, session, rtcp, size);
+    else
+        worker_drop(worker, DROP_feedback_flood);
 }
 
 void feedback_rtcp(struct worker *worker, struct session *session, const uint8_t *packet,
@@ -301,15 +316,21 @@ void feedback_rtcp(struct worker *worker, struct session *session, const uint8_t
         return;
     }
     *found = source;
-    session->heard_ns = worker->now_ns;
     worker_count(worker, COUNT_rtcp_in, 1);
-    if (rtcp_check(plain, size)) {
-        worker_drop(worker, DROP_rtp_malformed);
-        return;
-    }
     if (!failover_active(worker, tables_sender(&worker->tables, session)->group))
-        return; // the partner answers
-    handle(worker, session, plain, size);
+        pass_on(worker, session, plain, size);
+    feedback_passed(worker, session, plain, size);
+}
+
+void feedback_passed(struct worker *worker, struct session *session, const uint8_t *rtcp,
+                     size_t size)
+{
+    session->heard_ns = worker->now_ns;
+    if (rtcp_check(rtcp, size))
+        worker_drop(worker, DROP_rtp_malformed);
+    else if (session->role == ROLE_PUBLISH ||
+             failover_active(worker, tables_sender(&worker->tables, session)->group))
+        handle(worker, session, rtcp, size);
 }
 
 // A compound's first SSRC names the SRTCP stream. Two nodes that serve one session must not count

@@ -9,6 +9,10 @@
 void feedback_rtcp(struct worker *worker, struct session *session, const uint8_t *packet,
                    size_t length);
 
+// The same, opened: the client has sent it to the partner, which passes on what it does not serve.
+void feedback_passed(struct worker *worker, struct session *session, const uint8_t *rtcp,
+                     size_t size);
+
 // Sends what was asked for again in this turn: key frames and sound first, then what other pictures
 // are decoded from, then the rest; so when a budget runs short, it is for what matters least.
 void feedback_answer(struct worker *worker);

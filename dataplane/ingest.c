@@ -104,7 +104,7 @@ static void account(struct worker *worker, struct stream *stream, const struct p
     layer->packets++;
     layer->bytes += length;
     layer->rate_bytes += length;
-    layer->heard_ns = worker->now_ns;
+    layer->heard_ns = stream->direct_ns = worker->now_ns;
     stream->packets++;
     stream->bytes += length;
     stream->rate_bytes += length;

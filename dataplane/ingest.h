@@ -9,8 +9,8 @@
 #ifndef HITLESS_INGEST_H
 #define HITLESS_INGEST_H
 
+#include "failover.h"
 #include "rtcp.h"
-#include "worker.h"
 
 #define INDEX_SPACE_BITS 30 // of the 48: packets of one space, 12 days of 1,000 a second
 
@@ -18,6 +18,17 @@
 static inline bool ingest_same_space(const struct track *track, uint64_t index)
 {
     return track->next_index && (index ^ (track->next_index - 1)) >> INDEX_SPACE_BITS == 0;
+}
+
+#define NEAR_NS UINT64_C(500000000)
+
+// Whether the publisher is ours to answer: who receives its packets does so, whoever serves its
+// viewers. Its browser may send them to the partner, which then gives them to us.
+static inline bool ingest_leads(const struct worker *worker, const struct stream *stream)
+{
+    bool direct = stream->direct_ns && worker->now_ns - stream->direct_ns < NEAR_NS;
+    bool given = stream->trunk_ns && worker->now_ns - stream->trunk_ns < NEAR_NS;
+    return direct || (!given && failover_active(worker, stream->group));
 }
 
 // Takes an RTP packet of `length` bytes at `packet` from a publisher's session. Returns the opened

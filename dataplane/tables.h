@@ -265,9 +265,10 @@ struct stream {
     uint64_t rate_bytes, rate_ns;
     uint32_t bitrate;
     uint64_t report_ns, feedback_ns, source_ns; // when those were last sent
-    uint64_t seized_ns;                         // when failure detection made it ours
-    uint64_t ask_ahead_ns;                      // when the next request ahead is due
-    uint8_t asks_ahead;                         // that are left, see upstream_seized
+    uint64_t direct_ns, trunk_ns; // when a packet last came from the publisher, and from a partner
+    uint64_t seized_ns;           // when failure detection made it ours
+    uint64_t ask_ahead_ns;        // when the next request ahead is due
+    uint8_t asks_ahead;           // that are left, see upstream_seized
 };
 
 struct tables {

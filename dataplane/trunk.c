@@ -1,7 +1,7 @@
 // What goes out on trunks: media, where the publisher stands, and what was lost. trunk_receive.c
 // takes it.
 #include "trunk.h"
-#include "failover.h"
+#include "ingest.h"
 #include "trunk_record.h"
 
 #define SOURCE_NS 100000000 // how often a partner is told where the publisher stands
@@ -116,6 +116,18 @@ void trunk_send(struct worker *worker, const struct stream *stream, const struct
             trunk_send_media(worker, p, stream, media);
 }
 
+void trunk_send_feedback(struct worker *worker, const struct session *session, const uint8_t *rtcp,
+                         size_t size)
+{
+    const struct stream *stream = tables_stream(&worker->tables, session->stream);
+    uint8_t group = tables_sender(&worker->tables, session)->group;
+    if (!stream || !stream->trunk_id)
+        return;
+    struct record record = {.type = RECORD_FEEDBACK, .trunk_id = stream->trunk_id};
+    memcpy(record.ufrag, session->ice.ufrag, sizeof(record.ufrag));
+    send_record(worker, worker->groups[group].config.peer, &record, FEEDBACK_HEAD, rtcp, size);
+}
+
 static void tell_source(struct worker *worker, struct stream *stream, uint8_t peer)
 {
     for (uint8_t t = 0; t < stream->tracks; t++) {
@@ -165,14 +177,14 @@ static void ask(struct worker *worker, struct stream *stream, uint8_t peer)
 
 void trunk_tick(struct worker *worker, struct stream *stream)
 {
-    bool home = failover_active(worker, stream->group);
+    bool leads = ingest_leads(worker, stream);
     bool tell = worker->now_ns - stream->source_ns >= SOURCE_NS;
     if (tell)
         stream->source_ns = worker->now_ns;
     for (uint8_t p = 0; p < MSG_PEERS; p++) {
-        if (home && tell && (stream->peers >> p & 1))
+        if (leads && tell && (stream->peers >> p & 1))
             tell_source(worker, stream, p);
-        else if (!home && stream->group && worker->peers[p].present &&
+        else if (!leads && stream->group && worker->peers[p].present &&
                  worker->groups[stream->group].config.peer == p)
             ask(worker, stream, p);
     }

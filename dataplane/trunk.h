@@ -17,6 +17,10 @@ void trunk_set_peer(struct worker *worker, uint8_t number, const struct msg_peer
 // Sends an opened packet to every partner that wants its stream.
 void trunk_send(struct worker *worker, const struct stream *stream, const struct media *media);
 
+// Passes on what a client of the partner's has sent here: a compound RTCP packet, opened.
+void trunk_send_feedback(struct worker *worker, const struct session *session, const uint8_t *rtcp,
+                         size_t size);
+
 // Takes a packet of RTP class that came from no session. False: it is not from a partner.
 // A stream's packet is in its ring afterwards and returned in `*media`, to be fanned out.
 bool trunk_input(struct worker *worker, const uint8_t *payload, const struct parsed *parsed,

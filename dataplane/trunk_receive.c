@@ -5,7 +5,7 @@
 // multiplied by its viewers, and for what it asks for again. Only what is authentic spends of them,
 // or anybody could spend a partner's; what is over the first is not even opened.
 #include "budget.h"
-#include "failover.h"
+#include "feedback.h"
 #include "ingest.h"
 #include "trunk.h"
 #include "trunk_record.h"
@@ -23,7 +23,7 @@ static void follow_source(struct worker *worker, const struct stream *stream, st
 {
     struct layer *layer = &track->layers[track->layer];
     uint64_t srtp = (index - layer->delta) & INDEX_MASK;
-    if (failover_active(worker, stream->group) || !layer->mapped || srtp >= INDEX_MASK / 2 ||
+    if (ingest_leads(worker, stream) || !layer->mapped || srtp >= INDEX_MASK / 2 ||
         srtp <= replay_top(&layer->media.replay))
         return;
     replay_commit(&layer->media.replay, srtp);
@@ -60,6 +60,7 @@ static struct rte_mbuf *take_media(struct worker *worker, struct stream *stream,
                          .keyframe = record->flags & MEDIA_KEYFRAME,
                          .essential = nack_essential(track->config.codec, view.packet + view.header,
                                                      view.payload_length)};
+    stream->trunk_ns = worker->now_ns;
     if (ingest_same_space(track, meta.index))
         gaps_received(&track->gaps[GAPS_TRUNK], meta.index, worker->now_ns);
     else
@@ -94,7 +95,7 @@ static void take_source(struct worker *worker, struct stream *stream, const stru
         return;
     }
     // What we receive ourselves is nearer to the truth.
-    if (failover_active(worker, stream->group))
+    if (ingest_leads(worker, stream))
         return;
     struct layer *layer = &track->layers[record->flags];
     if (layer->media.ssrc != record->source.ssrc || layer->rtx.ssrc != record->source.rtx_ssrc) {
@@ -139,6 +140,18 @@ static void take_nack(struct worker *worker, uint8_t peer, const struct stream *
     }
 }
 
+// A client of ours has sent it to the partner, which its browser takes for the nearer.
+static void take_feedback(struct worker *worker, const struct record *record, size_t size)
+{
+    struct session *session =
+        size > FEEDBACK_HEAD ? tables_by_ufrag(&worker->tables, record->ufrag) : NULL;
+    if (!session || !tables_sender(&worker->tables, session)->group)
+        worker_drop(worker, DROP_trunk_malformed);
+    else
+        feedback_passed(worker, session, (const uint8_t *)record + FEEDBACK_HEAD,
+                        size - FEEDBACK_HEAD);
+}
+
 static struct rte_mbuf *take_record(struct worker *worker, uint8_t peer, struct rte_mbuf *m)
 {
     const struct record *record =
@@ -161,6 +174,9 @@ static struct rte_mbuf *take_record(struct worker *worker, uint8_t peer, struct 
         break;
     case RECORD_KEY:
         stream->track[record->track].key_wanted = true;
+        break;
+    case RECORD_FEEDBACK:
+        take_feedback(worker, record, size);
         break;
     default:
         worker_drop(worker, DROP_trunk_malformed);

@@ -10,7 +10,7 @@
 #define TRUNK_SSRC 0x74720000u // "tr" and the sending worker
 #define NACK_MAX 32
 
-enum record_type { RECORD_MEDIA = 1, RECORD_SOURCE, RECORD_NACK, RECORD_KEY };
+enum record_type { RECORD_MEDIA = 1, RECORD_SOURCE, RECORD_NACK, RECORD_KEY, RECORD_FEEDBACK };
 enum media_flags { MEDIA_MARKER = 1, MEDIA_PADDING = 2, MEDIA_KEYFRAME = 4 };
 
 // Records are in host byte order of x86 and arm64 alike: little-endian, no padding left over.
@@ -36,11 +36,14 @@ struct record {
             uint64_t clock_ntp, clock_age_ns; // 0: no sender report yet
         } source;
         uint64_t nack[NACK_MAX];
+        char ufrag[MSG_UFRAG_LEN]; // FEEDBACK: our ICE name for the session, both nodes'; RTCP
+                                   // follows
     };
 };
 #define HEAD offsetof(struct record, media)
 #define MEDIA_HEAD (HEAD + sizeof(((struct record *)0)->media))
 #define SOURCE_HEAD (HEAD + sizeof(((struct record *)0)->source))
+#define FEEDBACK_HEAD (HEAD + MSG_UFRAG_LEN)
 _Static_assert(HEAD == 16 && MEDIA_HEAD == 32, "the record's layout is the wire's");
 // What stands before the RTP packet gives way to what is known of it.
 #define MEDIA_AT (RTP_HEADER + MEDIA_HEAD - MEDIA_KNOWN)

@@ -218,9 +218,12 @@ void upstream_tick(struct worker *worker, struct stream *stream)
     if (stream->publisher == MAP_NONE)
         return;
     struct session *session = &worker->tables.sessions[stream->publisher];
-    if (session->state != SESSION_KEYED || !failover_active(worker, stream->group))
+    bool leads = ingest_leads(worker, stream);
+    if (session->state != SESSION_KEYED || (!leads && !failover_active(worker, stream->group)))
         return;
     ask_now(worker, stream, session);
+    if (!leads)
+        return; // reports are for whom its packets come to
     if (worker->now_ns - stream->feedback_ns >= FEEDBACK_INTERVAL_NS) {
         stream->feedback_ns = worker->now_ns;
         send_feedback(worker, stream, session);

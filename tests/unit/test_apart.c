@@ -165,11 +165,65 @@ static void test_the_standby_sends_from_its_own_address(void **state)
     }
 }
 
+// Browsers go back to the better candidate once it answers: what they say there reaches who serves.
+static void test_the_standby_hears_for_the_other(void **state)
+{
+    struct pair_viewer *viewer = &pair.viewer[1];
+    pair_revive(&pair, 0);
+    pair_pass(&pair, 4000);
+    pair.publisher_at = 0;
+    publish(50);
+    assert_true(pair_serves(&pair, 1) && !pair_serves(&pair, 0));
+    all_from(1, true);
+    unsigned before = viewer->packets;
+    uint64_t lost = pair.published + 1;
+    pair.published += 3; // on the way to a
+    publish(50);
+    for (uint64_t i = lost; i < lost + 3; i++)
+        assert_in_range(pair.publisher_asked[(uint16_t)i], 1, 3);
+    uint64_t newest = pair.published;
+    pair.published = lost - 1;
+    publish(3); // again, since asked for
+    pair.published = newest;
+    publish(10);
+    assert_int_equal(viewer->packets - before, 63);
+    // A viewer asks there, too.
+    unsigned again = pair.duplicates + viewer->rtx;
+    pair_nack(&pair, 1, (uint16_t)(viewer->highest - 5), 0);
+    pair_pass(&pair, 5);
+    assert_int_equal(pair.duplicates + viewer->rtx, again + 1);
+    all_from(1, true);
+    // But not as often as it likes.
+    uint64_t *flood = &pair.node[0].workers[0].stats->drop[DROP_feedback_flood];
+    for (unsigned i = 0; i < 200; i++)
+        pair_nack(&pair, 1, (uint16_t)(viewer->highest - 5), 0);
+    pair_pass(&pair, 5);
+    assert_in_range(*flood, 90, 110);
+    // Nobody is taken for gone who speaks to a alone.
+    for (int i = 0; i < 40; i++) {
+        publish(10);
+        pair_pass(&pair, 1000);
+    }
+    const struct tables *tables = &pair.node[1].workers[0].tables;
+    assert_false(tables_session(tables, viewer->client.id)->dead_told);
+    assert_false(tables_session(tables, pair.publisher.id)->dead_told);
+    all_from(1, true);
+}
+
+// Should the publisher then come to b after all, b knows where it is, however far it has gone.
+static void test_the_publisher_comes_over(void **state)
+{
+    publish(70000);
+    unsigned before = pair.viewer[1].packets;
+    pair.publisher_at = 1;
+    publish_to_b(100);
+    assert_int_equal(pair.viewer[1].packets - before, 100);
+    all_from(1, true);
+}
+
 // And back, each from its own.
 static void test_the_home_sends_from_its_own_again(void **state)
 {
-    pair_revive(&pair, 0);
-    pair_pass(&pair, 4000);
     publish_to_b(100);
     all_from(1, true);
     assert_true(pair_hand_over(&pair, 0));
@@ -184,6 +238,8 @@ int main(void)
         cmocka_unit_test(test_the_standby_keeps_its_own_pairs),
         cmocka_unit_test(test_the_standby_follows_a_client),
         cmocka_unit_test(test_the_standby_sends_from_its_own_address),
+        cmocka_unit_test(test_the_standby_hears_for_the_other),
+        cmocka_unit_test(test_the_publisher_comes_over),
         cmocka_unit_test(test_the_home_sends_from_its_own_again),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
