@@ -213,6 +213,7 @@ static void on_dead(struct session *s, const struct msg_session_dead *m)
         [DEAD_REFUSED_SLOT] = "its slot is taken",
         [DEAD_REFUSED_INVALID] = "its message is invalid",
         [DEAD_NUMBERS] = "the partner, out of reach, may have used its next numbers",
+        [DEAD_JUMP] = "it left out more packet numbers at once than a partner could follow",
     };
     if (m->reason == DEAD_TIMEOUT) {
         if (served(s)) // else it is its holder who knows
@@ -220,7 +221,7 @@ static void on_dead(struct session *s, const struct msg_session_dead *m)
         return;
     }
     LOG_OFTEN(LEVEL_WARNING, "the dataplane refused a session of %s: %s", s->client,
-              m->reason <= DEAD_NUMBERS ? reasons[m->reason] : "unknown reason");
+              m->reason <= DEAD_JUMP ? reasons[m->reason] : "unknown reason");
     s->refused = !served(s); // a copy: its holder has no part in our trouble
     if (s->refused)
         replicate_copy_refused(s->set->replicate, s);

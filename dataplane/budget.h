@@ -17,6 +17,17 @@ static inline void budget_spend(uint64_t *used_ns, uint64_t now_ns, uint64_t eac
     *used_ns = (*used_ns > now_ns ? *used_ns : now_ns) + each_ns;
 }
 
+// All of `wanted` times, or none: false.
+static inline bool budget_take_all(uint64_t *used_ns, uint64_t now_ns, uint64_t each_ns,
+                                   uint32_t burst, uint32_t wanted)
+{
+    uint64_t used = *used_ns > now_ns ? *used_ns : now_ns;
+    if (wanted > burst || used - now_ns > (burst - wanted) * each_ns)
+        return false;
+    *used_ns = used + wanted * each_ns;
+    return true;
+}
+
 // How many of `wanted` times are left; spends them.
 static inline uint32_t budget_take(uint64_t *used_ns, uint64_t now_ns, uint64_t each_ns,
                                    uint32_t burst, uint32_t wanted)

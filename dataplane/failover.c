@@ -1,4 +1,5 @@
 #include "failover.h"
+#include "ingest.h"
 #include "trunk.h"
 #include <rte_random.h>
 
@@ -78,7 +79,9 @@ static void note_sight(struct worker *worker, uint8_t group)
     const struct msg_group *config = &worker->groups[group].config;
     const struct watch *watch = &worker->watches[config->peer];
     _Atomic uint64_t *since = &worker->dp->sight_since[group];
-    if (!watch->present || watch->told != BFD_UP)
+    const struct bfd_config *bfd = &watch->bfd.config;
+    uint64_t blind_ns = UINT64_C(1000) * bfd->multiplier * RTE_MAX(bfd->min_rx_us, bfd->min_tx_us);
+    if (!watch->present || watch->told != BFD_UP || blind_ns > INGEST_UNSEEN_NS)
         atomic_store_explicit(since, 0, memory_order_relaxed);
     else if (!atomic_load_explicit(since, memory_order_relaxed))
         atomic_store_explicit(since, worker->now_ns, memory_order_relaxed);

@@ -37,7 +37,9 @@ static void sweep_session(struct worker *worker, struct session *session)
         return;
     struct msg_session_dead message = {
         .head = {.type = MSG_SESSION_DEAD, .length = sizeof(message), .id = session->id},
-        .reason = numbers ? DEAD_NUMBERS : DEAD_TIMEOUT};
+        .reason = !numbers                        ? DEAD_TIMEOUT
+                  : session->role == ROLE_PUBLISH ? DEAD_JUMP
+                                                  : DEAD_NUMBERS};
     session->dead_told = worker_tell(worker, &message) == 0;
 }
 

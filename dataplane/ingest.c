@@ -1,11 +1,16 @@
 #include "ingest.h"
+#include "budget.h"
 #include "failover.h"
 #include "ingest_source.h"
 #include <rte_random.h>
 
-// A track that is silent for so long has not sent INDEX_SPARE packets elsewhere: at 4,096 a second,
-// 40 Mbit/s.
-#define UNSEEN_NS UINT64_C(2000000000)
+// How fast the numbers of a track may go on that a partner follows: what we have not seen of it
+// when its publisher changes stays within INDEX_SPARE. 115 Mbit/s of 1,200 bytes; and so many at
+// once, be it a key frame or, at 1,000 a second, 11 s in which the publisher's packets were lost.
+#define ADVANCE_EACH_NS UINT64_C(83333)
+#define ADVANCE_BURST 11500u
+_Static_assert(ADVANCE_BURST + INGEST_UNSEEN_NS / ADVANCE_EACH_NS < INDEX_SPARE,
+               "a partner's unseen packets fit what is left free");
 
 // Where a track's index space starts: high enough that older packets never leave it.
 #define FIRST_INDEX UINT64_C(0x100000)
@@ -214,11 +219,12 @@ static void describe(struct media *media, const struct stream *stream, const str
 }
 
 // Whether the partner can have sent at most INDEX_SPARE packets of the track that we have not seen:
-// its packets come here, too, while it is in sight.
+// its packets come here, too, while it is in sight. Out of sight it may go on under the old
+// numbers, however long ago the last packet came: its publisher may be back, or another.
 static bool is_bounded(const struct worker *worker, uint8_t group, const struct track *track)
 {
     uint64_t sight = atomic_load_explicit(&worker->dp->sight_since[group], memory_order_relaxed);
-    return (sight && sight <= track->last_ns) || worker->now_ns - track->last_ns < UNSEEN_NS;
+    return sight && sight <= track->last_ns;
 }
 
 // The track began anew elsewhere: its viewers' own numbers go on behind the last ones. Those of a
@@ -249,6 +255,20 @@ static void enter_space(struct worker *worker, struct track *track, uint64_t ind
     track->next_index = index;
     failover_find_strays(worker, track); // those of a standby; those that came before any packet
     track->key_sent = false;             // or a lower space's key frames would count as older ones
+}
+
+// Whether the publisher's next packet may go on so far. Numbers that are dropped have gone on, too;
+// so far behind that no pause makes up for it, the publisher ends: it may come again, with others.
+static bool may_advance(const struct worker *worker, struct session *session,
+                        const struct stream *stream, struct track *track, uint64_t index)
+{
+    if (!stream->trunk_id || !ingest_same_space(track, index) || index < track->next_index)
+        return true;
+    uint64_t step = index + 1 - track->next_index;
+    if (step > ADVANCE_BURST)
+        session->unsafe = true;
+    return !session->unsafe && budget_take_all(&track->advance_ns, worker->now_ns, ADVANCE_EACH_NS,
+                                               ADVANCE_BURST, (uint32_t)step);
 }
 
 // Puts a copy into the track's ring. What the ring does not take is not sent to anybody: it is what
@@ -314,6 +334,11 @@ struct rte_mbuf *ingest_rtp(struct worker *worker, struct session *session, cons
             return NULL;
         }
         map_layer(worker, stream, place.track, place.layer, index, view.timestamp);
+    }
+    if (!may_advance(worker, session, stream, place.track, index + place.layer->delta)) {
+        worker_drop(worker, DROP_rtp_advance);
+        rte_pktmbuf_free(m);
+        return NULL;
     }
     if (keyframe)
         place.track->key_wanted = false;

@@ -14,6 +14,10 @@
 
 #define INDEX_SPACE_BITS 30 // of the 48: packets of one space, 12 days of 1,000 a second
 
+// How long what a partner sends may not have come here while we take it for being in sight: until
+// BFD notices, and a packet's way. Slower BFD does not count as sight.
+#define INGEST_UNSEEN_NS UINT64_C(400000000)
+
 // Whether the track's last packet was in the same space.
 static inline bool ingest_same_space(const struct track *track, uint64_t index)
 {

@@ -28,7 +28,9 @@
 // plane admits (session_offer.c), since two nodes of a pair may admit at the same moment.
 #define TRACK_MAPS 16
 #define INDEX_MASK ((UINT64_C(1) << 48) - 1) // SRTP's packet index, RFC 3711 3.3.1
-#define INDEX_SPARE 0x2000 // indexes left free below a viewer's first, for packets before its time
+// Indexes left free below a viewer's first, for packets before its time, and above those that the
+// partner may have used; below 2^15, or receivers lose the rollover count.
+#define INDEX_SPARE 0x4000
 
 enum session_state { SESSION_FREE, SESSION_OPEN, SESSION_KEYED };
 
@@ -138,7 +140,7 @@ struct session {
     uint8_t tracks;
     uint8_t path; // of paths[], the one that we send to
     bool media_told, dead_told;
-    bool unsafe;          // the partner may have used its numbers for other packets: it has to end
+    bool unsafe;          // the partner may use its numbers for other packets: it has to end
     bool adopted;         // the path is the one that the partner told us
     uint8_t numbers_told; // bit t: the partner was told of track t's numbers
     uint64_t heard_ns, opened_ns;
@@ -234,6 +236,7 @@ struct track {
     uint64_t key_index;     // which begins here
     uint64_t trunk_key_asked_ns;
     uint64_t trunk_used_ns; // of the budget for what trunks bring
+    uint64_t advance_ns;    // of the budget for how far its numbers may go on
 
     // Source worker only.
     struct layer layers[MSG_MAX_LAYERS];

@@ -75,8 +75,9 @@ struct dataplane {
     _Atomic uint32_t seized[MSG_GROUPS];         // the term in which failure detection made it ours
     _Atomic uint64_t unserved_since[MSG_GROUPS]; // when its partner was last heard then
     _Atomic uint64_t active_since[MSG_GROUPS];   // CLOCK_MONOTONIC
-    _Atomic uint64_t sight_since[MSG_GROUPS]; // from when on its partner is in sight; 0: it is not
-    _Atomic uint32_t taken;                   // bit g: the group's addresses are ours
+    _Atomic uint64_t sight_since[MSG_GROUPS]; // from when on its partner is in sight, by BFD that
+                                              // is fast enough; 0: it is not
+    _Atomic uint32_t taken; // bit g: the group's addresses are ours
     _Atomic bool
         given; // our own addresses are the partner's now: we say nothing of them on the link
     _Atomic uint64_t peer_mac[MSG_PEERS];             // next hop towards the partner; 0: unknown

@@ -151,7 +151,7 @@ static bool check_session_path(const struct msg_head *head)
 static bool check_session_dead(const struct msg_head *head)
 {
     uint32_t reason = ((const struct msg_session_dead *)head)->reason;
-    return reason >= DEAD_TIMEOUT && reason <= DEAD_NUMBERS;
+    return reason >= DEAD_TIMEOUT && reason <= DEAD_JUMP;
 }
 
 static bool check_stream_state(const struct msg_head *head)

@@ -238,7 +238,8 @@ enum msg_dead_reason {
     DEAD_REFUSED_MODE,
     DEAD_REFUSED_SLOT,
     DEAD_REFUSED_INVALID,
-    DEAD_NUMBERS // the partner, out of sight, may have used the session's next numbers
+    DEAD_NUMBERS, // the partner, out of sight, may have used the session's next numbers
+    DEAD_JUMP     // a publisher left out more numbers than a partner could follow
 };
 
 struct msg_session_dead {

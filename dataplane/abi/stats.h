@@ -29,6 +29,7 @@
     X(rtp_no_keys, "RTP or RTCP before DTLS was done")                                             \
     X(rtp_unknown_ssrc, "RTP of an SSRC or payload type that was not negotiated")                  \
     X(rtp_from_viewer, "RTP sent by a viewer")                                                     \
+    X(rtp_advance, "media packet of a publisher whose numbers go on too fast")                     \
     X(srtp_auth, "SRTP packet with a wrong authentication tag")                                    \
     X(srtp_replay, "SRTP packet seen before, or older than the replay window")                     \
     X(srtcp_auth, "SRTCP packet with a wrong authentication tag")                                  \

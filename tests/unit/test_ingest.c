@@ -274,8 +274,88 @@ static void change_publisher(bool in_sight, uint64_t silence_ms, bool goes_on)
 static void test_a_publisher_changes_in_a_split(void **state)
 {
     change_publisher(true, 5000, true);
-    change_publisher(false, 1500, true);
     change_publisher(false, 2500, false);
+    change_publisher(false, 100, false); // the partner may go on for as long as it likes
+}
+
+static void open_shared(void)
+{
+    struct msg_stream_open open = {
+        .head = {.type = MSG_STREAM_OPEN, .length = sizeof(open), .id = STREAM_ID},
+        .tracks = 2,
+        .trunk_id = 0x7777,
+        .track = {world_video(VIDEO_SSRC, RTX_SSRC), world_audio(AUDIO_SSRC)}};
+    world_tell(&world, 0, &open);
+}
+
+// `rate` packets a second for `ms`, and so many numbers left out before each. Returns how many
+// viewers got, whose numbers in no 400 ms go on farther than what is left free for a partner's.
+static unsigned flood(struct client *publisher, uint64_t *index, unsigned rate, unsigned ms,
+                      unsigned left_out)
+{
+    const struct track *track = &tables_stream(&world.workers[0].tables, STREAM_ID)->track[0];
+    uint64_t before = world.workers[0].stats->count[COUNT_rtp_out];
+    uint64_t marks[16] = {0}, from = world.now_ns;
+    for (unsigned i = 0; i < rate / 1000 * ms; i++) {
+        world.now_ns = from + (uint64_t)i * 1000000000 / rate;
+        *index += left_out + 1;
+        publish(publisher, *index, i == 0);
+        world.out_count = 0;
+        unsigned slice = (unsigned)(world.now_ns / (25 * MS));
+        uint64_t *mark = &marks[slice % 16];
+        // That of the slice 400 ms before, until the first packet of this one.
+        if (*mark >> 32 != slice) {
+            if (*mark)
+                assert_in_range((uint32_t)track->next_index - (uint32_t)*mark, 0, INDEX_SPARE);
+            *mark = (uint64_t)slice << 32 | (uint32_t)track->next_index;
+        }
+    }
+    return (unsigned)(world.workers[0].stats->count[COUNT_rtp_out] - before);
+}
+
+// However fast a publisher sends, or leaves numbers out, a partner's unseen packets fit what is
+// left free for them. What is too much is dropped by name, and a publisher that cannot be followed
+// ends.
+static void test_a_publisher_that_goes_on_too_fast(void **state)
+{
+    struct client publisher, viewer, calm = {0}, other = {0};
+    struct msg_session_dead dead;
+    uint64_t index = 0, dropped = drops(DROP_rtp_advance);
+    open_shared();
+    world_open_stream(&world, STREAM_ID + 1, 0, 0);
+    join(&publisher, ROLE_PUBLISH, 0, 2);
+    join(&viewer, ROLE_PLAY, 0, 3);
+    world_join(&world, &calm, ROLE_PUBLISH, STREAM_ID + 1, 0, 4, PROFILE_AES128_CM_SHA1_80, false);
+    world_join(&world, &other, ROLE_PLAY, STREAM_ID + 1, 0, 5, PROFILE_AES128_CM_SHA1_80, false);
+    assert_int_equal(flood(&publisher, &index, 100000, 50, 0), 5000); // a large key frame
+    assert_int_equal(flood(&publisher, &index, 11000, 2000, 0), 22000);
+    assert_int_equal(drops(DROP_rtp_advance), dropped);
+    unsigned got = flood(&publisher, &index, 40000, 500, 0);
+    assert_in_range(got, 12000, 11500 + 12000 / 2);
+    assert_int_equal(drops(DROP_rtp_advance) - dropped, 20000 - got);
+    // Others lose nothing.
+    for (uint64_t i = 1; i <= 20; i++)
+        publish(&calm, i, i == 1);
+    assert_int_equal(take(&other), 20);
+    // It is heard again after a pause; and numbers that it leaves out count as if it had sent them.
+    world_pass(&world, 1000);
+    dropped = drops(DROP_rtp_advance);
+    assert_int_equal(flood(&publisher, &index, 1000, 500, 10), 500);
+    assert_int_equal(drops(DROP_rtp_advance), dropped);
+    while (world_heard(&world, 0, MSG_SESSION_DEAD, NULL, 0))
+        ;
+    // As fast as before for long, it can never be followed again.
+    got = flood(&publisher, &index, 1000, 1000, 100);
+    assert_int_equal(drops(DROP_rtp_advance) - dropped, 1000 - got);
+    assert_in_range(got, 20, 400);
+    world_pass(&world, 1100);
+    assert_true(world_heard(&world, 0, MSG_SESSION_DEAD, &dead, sizeof(dead)));
+    assert_true(dead.head.id == publisher.id);
+    assert_int_equal(dead.reason, DEAD_JUMP);
+    struct client *const all[] = {&viewer, &publisher, &other, &calm};
+    for (unsigned i = 0; i < 4; i++)
+        assert_true(world_leave(&world, all[i]));
+    close_streams();
 }
 
 // The process ends while it moves viewers to the next publisher's index space: who takes the tables
@@ -387,6 +467,7 @@ int main(void)
         cmocka_unit_test(test_a_late_first_packet_takes_no_used_index),
         cmocka_unit_test(test_viewers_elsewhere_go_on_with_new_numbers),
         cmocka_unit_test(test_a_publisher_changes_in_a_split),
+        cmocka_unit_test(test_a_publisher_that_goes_on_too_fast),
         cmocka_unit_test(test_an_interrupted_move_is_finished),
         cmocka_unit_test(test_a_given_up_ssrc_keeps_its_window),
         cmocka_unit_test(test_other_payload_types_of_a_known_ssrc_go_nowhere),

@@ -296,7 +296,7 @@ static const struct {
     FIELD(MSG_SESSION_PATH, session_path, local.port, 0),
     FIELD(MSG_SESSION_PATH, session_path, local.family, 0),
     FIELD(MSG_SESSION_DEAD, session_dead, reason, 0),
-    FIELD(MSG_SESSION_DEAD, session_dead, reason, DEAD_NUMBERS + 1),
+    FIELD(MSG_SESSION_DEAD, session_dead, reason, DEAD_JUMP + 1),
     FIELD(MSG_STREAM_STATE, stream_state, state, STREAM_BYE + 1),
     OPEN(group, MSG_GROUPS),
     FIELD(MSG_STREAM_OPEN, stream_open, group, MSG_GROUPS),

@@ -829,7 +829,7 @@ static void client_leaves(void **state)
 static void dataplane_ends_sessions(void **state)
 {
     struct fixture *f = *state;
-    for (uint32_t reason = DEAD_TIMEOUT; reason <= DEAD_NUMBERS; reason++) {
+    for (uint32_t reason = DEAD_TIMEOUT; reason <= DEAD_JUMP; reason++) {
         struct session *s = join(f, ROLE_PUBLISH, "a", false);
         struct msg_session_dead m = {
             .head = {.type = MSG_SESSION_DEAD, .length = sizeof(m), .id = s->id}, .reason = reason};
