@@ -23,6 +23,8 @@ struct gap {
 
 struct gaps {
     uint64_t highest;
+    uint64_t lost_at; // the highest that was given up, forgotten, or is too old to be had; 0: none
+    uint64_t newest_ns; // when the highest came
     uint32_t started;
     uint32_t count;
     struct gap list[GAPS_MAX]; // ascending by index
@@ -34,8 +36,8 @@ enum gaps_arrival { GAPS_NEW, GAPS_RECOVERED, GAPS_OLD };
 // A jump that leaves more than GAPS_MAX missing forgets the oldest ones.
 enum gaps_arrival gaps_received(struct gaps *gaps, uint64_t index, uint64_t now_ns);
 
-// Begins anew behind `highest`: what came before was somebody else's to receive.
-void gaps_start(struct gaps *gaps, uint64_t highest);
+// Begins anew behind `highest`, of `at_ns`: what came before was somebody else's to receive.
+void gaps_start(struct gaps *gaps, uint64_t highest, uint64_t at_ns);
 
 // Fills `seqs` with the sequence numbers to ask for now, ascending; drops those given up, whose
 // number is added to `*lost`. `rtt_ns`: 0 if unknown.

@@ -35,6 +35,14 @@ static inline bool ingest_leads(const struct worker *worker, const struct stream
     return direct || (!given && failover_active(worker, stream->group));
 }
 
+// The track's packet `at` will not come any more: pictures stand still until the next key frame,
+// which viewers ask for late (libwebrtc after 3 s).
+static inline void ingest_lost(struct track *track, uint64_t at)
+{
+    if (track->config.kind == KIND_VIDEO && (!track->key_sent || at > track->key_index))
+        track->key_wanted = true;
+}
+
 // Takes an RTP packet of `length` bytes at `packet` from a publisher's session. Returns the opened
 // packet to be fanned out (the ring has a copy), or NULL.
 struct rte_mbuf *ingest_rtp(struct worker *worker, struct session *session, const uint8_t *packet,

@@ -211,7 +211,8 @@ static bool adopt_stream(struct tables *tables, struct protect *protect, struct 
         // What the publisher sent while nobody listened is asked for again.
         for (int l = 0; l < track->config.layers; l++)
             if (!replay_empty(&track->layers[l].media.replay))
-                gaps_start(&track->gaps[l], replay_top(&track->layers[l].media.replay));
+                gaps_start(&track->gaps[l], replay_top(&track->layers[l].media.replay),
+                           track->last_ns);
     }
     return true;
 }

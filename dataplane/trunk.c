@@ -163,6 +163,8 @@ static void ask(struct worker *worker, struct stream *stream, uint8_t peer)
         uint64_t lost = 0;
         struct record record = {.type = RECORD_NACK, .track = t, .trunk_id = stream->trunk_id};
         record.count = (uint8_t)gaps_due(gaps, worker->now_ns, 0, seqs, NACK_MAX, &lost);
+        if (gaps->lost_at)
+            ingest_lost(track, gaps->lost_at);
         for (uint8_t i = 0; i < record.count; i++)
             record.nack[i] = rtp_nearest_seq(gaps->highest, seqs[i]);
         if (record.count)

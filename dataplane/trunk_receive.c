@@ -27,7 +27,7 @@ static void follow_source(struct worker *worker, const struct stream *stream, st
         srtp <= replay_top(&layer->media.replay))
         return;
     replay_commit(&layer->media.replay, srtp);
-    gaps_start(&track->gaps[track->layer], srtp);
+    gaps_start(&track->gaps[track->layer], srtp, worker->now_ns);
 }
 
 // An opened packet from a partner, as if it had been opened here.
@@ -64,7 +64,7 @@ static struct rte_mbuf *take_media(struct worker *worker, struct stream *stream,
     if (ingest_same_space(track, meta.index))
         gaps_received(&track->gaps[GAPS_TRUNK], meta.index, worker->now_ns);
     else
-        gaps_start(&track->gaps[GAPS_TRUNK], meta.index);
+        gaps_start(&track->gaps[GAPS_TRUNK], meta.index, worker->now_ns);
     follow_source(worker, stream, track, meta.index);
     rte_pktmbuf_adj(m, MEDIA_AT);
     media_note(media_of(m), &meta);
@@ -107,7 +107,7 @@ static void take_source(struct worker *worker, struct stream *stream, const stru
     if (record->source.rtx_top > replay_top(&layer->rtx.replay))
         replay_commit(&layer->rtx.replay, record->source.rtx_top);
     if (track->gaps[record->flags].highest < replay_top(&layer->media.replay))
-        gaps_start(&track->gaps[record->flags], replay_top(&layer->media.replay));
+        gaps_start(&track->gaps[record->flags], replay_top(&layer->media.replay), worker->now_ns);
     layer->delta = record->source.delta;
     layer->timestamp_delta = record->source.timestamp_delta;
     layer->mapped = true;

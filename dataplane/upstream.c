@@ -27,12 +27,16 @@ static size_t write_nacks(struct worker *worker, const struct session *session,
 }
 
 // Adds requests for lost packets of one layer; starts the compound with an empty report.
-static size_t add_nacks(struct worker *worker, struct session *session, struct layer *layer,
-                        struct gaps *gaps, uint8_t *buffer, size_t length)
+static size_t add_nacks(struct worker *worker, struct session *session, struct track *track, int l,
+                        uint8_t *buffer, size_t length)
 {
+    struct layer *layer = &track->layers[l];
+    struct gaps *gaps = &track->gaps[l];
     uint16_t seqs[NACK_MAX];
     uint64_t rtt_ns = (uint64_t)session->rtt_us * 1000;
     uint32_t count = gaps_due(gaps, worker->now_ns, rtt_ns, seqs, NACK_MAX, &layer->lost);
+    if (gaps->lost_at && l == track->layer && layer->mapped)
+        ingest_lost(track, (gaps->lost_at + layer->delta) & INDEX_MASK);
     return count ? write_nacks(worker, session, layer, seqs, count, buffer, length) : length;
 }
 
@@ -181,8 +185,7 @@ static void ask_now(struct worker *worker, struct stream *stream, struct session
             length = add_nacks_ahead(worker, session, track, buffer, length);
         if (track->config.feedback & FB_NACK)
             for (int l = 0; l < track->config.layers; l++)
-                length =
-                    add_nacks(worker, session, &track->layers[l], &track->gaps[l], buffer, length);
+                length = add_nacks(worker, session, track, l, buffer, length);
         if (track->key_wanted)
             length = add_key_request(worker, session, track, &track->layers[track->layer], buffer,
                                      length);

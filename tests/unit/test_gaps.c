@@ -94,6 +94,36 @@ static void test_a_huge_jump_is_bounded(void **state)
     assert_int_equal(gaps.list[GAPS_MAX - 1].index, 1000100);
 }
 
+// Until when pictures stand still: the highest that will not come any more.
+static void test_what_is_lost_for_good(void **state)
+{
+    struct gaps gaps = {0};
+    uint16_t seqs[GAPS_MAX];
+    uint64_t lost = 0;
+    gaps_received(&gaps, 10, 0);
+    gaps_received(&gaps, 13, 900 * MS);
+    gaps_received(&gaps, 12, 910 * MS);
+    assert_int_equal(gaps.lost_at, 0);
+    for (unsigned ms = 911; ms < 2200; ms++)
+        gaps_due(&gaps, ms * MS, 0, seqs, GAPS_MAX, &lost);
+    assert_int_equal(gaps.lost_at, 11); // it was asked for in vain
+    gaps_received(&gaps, 20, 1800 * MS);
+    assert_int_equal(gaps.lost_at, 11);
+    // After a long silence nobody has them any more; they may be asked for nevertheless.
+    gaps_received(&gaps, 30, 2900 * MS);
+    assert_int_equal(gaps.lost_at, 29);
+    assert_int_equal(gaps_due(&gaps, 2911 * MS, 0, seqs, GAPS_MAX, &lost), 9);
+    // Too many to be asked for.
+    gaps_received(&gaps, 1031, 2950 * MS);
+    assert_int_equal(gaps.lost_at, 1030 - GAPS_MAX);
+    gaps_received(&gaps, 1042, 2960 * MS);
+    assert_int_equal(gaps.lost_at, 1030 - GAPS_MAX + 10);
+    // Somebody else was there, a moment ago.
+    gaps_start(&gaps, 2000, 5000 * MS);
+    gaps_received(&gaps, 2003, 5100 * MS);
+    assert_int_equal(gaps.lost_at, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -101,6 +131,7 @@ int main(void)
         cmocka_unit_test(test_tries_are_bounded),
         cmocka_unit_test(test_random_against_model),
         cmocka_unit_test(test_a_huge_jump_is_bounded),
+        cmocka_unit_test(test_what_is_lost_for_good),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

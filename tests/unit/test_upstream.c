@@ -101,6 +101,38 @@ static int finish(void **state)
     return left ? 0 : -1;
 }
 
+// Without a viewer's word: it would come late.
+static void test_what_is_given_up_needs_a_key_frame(void **state)
+{
+    unsigned plis = 0, until = 0;
+    publish(1000, true);
+    publish(1001, false);
+    publish(1003, false);
+    take();
+    for (uint64_t index = 1004; index < 1200; index++) {
+        world_pass(&world, 10);
+        publish(index, false);
+        plis += take().plis;
+        until += plis == 0;
+    }
+    assert_in_range(until, 80, 105); // hundredths of a second, in which it was asked for in vain
+    assert_in_range(plis, 3, 4);     // in the second since then
+    publish(1200, true);
+    publish(1202, false);
+    publish(1201, false);
+    for (uint64_t index = 1203; index < 1400; index++) {
+        world_pass(&world, 10);
+        publish(index, false);
+        assert_int_equal(take().plis, 0);
+    }
+    // One of a long silence is not even waited for.
+    world_pass(&world, 1100);
+    take();
+    publish(1410, false);
+    world_pass(&world, 15);
+    assert_int_equal(take().plis, 1);
+}
+
 static void test_lost_packets_are_asked_for(void **state)
 {
     struct asked asked;
@@ -271,6 +303,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_lost_packets_are_asked_for, begin, finish),
+        cmocka_unit_test_setup_teardown(test_what_is_given_up_needs_a_key_frame, begin, finish),
         cmocka_unit_test_setup_teardown(test_reordering_is_no_loss, begin, finish),
         cmocka_unit_test_setup_teardown(test_asking_is_bounded, begin, finish),
         cmocka_unit_test_setup_teardown(test_the_round_trip_counts, begin, finish),
