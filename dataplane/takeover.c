@@ -5,7 +5,10 @@
 
 #define PACKETS_MAX 64 // of a track: the newest; viewers ask for what is missing before
 // What came this long before we last heard the partner, it may not have got out: it says that it is
-// alive between two turns, but another of its workers may be in the middle of one.
+// alive between two turns, but another of its workers may be in the middle of one. Should that take
+// longer, its packets are like any that were lost: viewers ask for them when the next ones come,
+// and the ring has them. Repeated now they come a round trip sooner; that is all that hangs on it,
+// since what some have already is the same bytes.
 #define MARGIN_NS 2000000
 // Publishers nearby have answered by then: what is new to all viewers goes before what many have.
 #define ANSWER_NS 1000000

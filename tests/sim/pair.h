@@ -45,6 +45,7 @@ struct pair {
     bool connected;   // the control planes have greeted each other
     bool lost[2];     // the node knows no session: its table died with it
     bool deaf[2];     // its dataplane reads no SESSION_ADOPT for the time being
+    bool unheard[2];  // what the node sends to clients is lost
     bool right_lost;  // who is asked for the right to begin answers in vain
     bool hub;         // the publisher's packets reach both nodes, whoever has the address
     bool apart;       // no subnet is shared: neither node can take the other's address

@@ -127,7 +127,7 @@ void pair_deliver(struct pair *pair, int from, const struct world_frame *frame)
         if (to != from && pair->alive[to] && (mine || (frame->bytes[0] & 1)) && !pair->media_cut)
             world_inject_frame(&pair->node[to], 0, frame->bytes, frame->length);
     }
-    if (frame->parsed.class >= CLASS_ARP)
+    if (frame->parsed.class >= CLASS_ARP || pair->unheard[from])
         return;
     for (uint8_t number = 0; number < PAIR_VIEWERS; number++) {
         struct pair_viewer *v = &pair->viewer[number];

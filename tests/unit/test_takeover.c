@@ -93,6 +93,43 @@ static void test_what_came_ends_the_asking(void **state)
     assert_int_equal(asked_for(lost), 2);
 }
 
+static unsigned received(void)
+{
+    unsigned sum = 0;
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++)
+        sum += pair.viewer[v].packets + pair.viewer[v].rtx;
+    return sum;
+}
+
+// The node that died had passed packets on to the partner, and was long in a turn before it would
+// have sent them. Those of the last moment are repeated, the others are asked for, and are there.
+static void test_what_a_long_turn_kept_back_is_there(void **state)
+{
+    uint64_t next[PAIR_VIEWERS];
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++)
+        next[v] = pair.viewer[v].highest + 1;
+    unsigned before = received();
+    pair.unheard[home] = true;
+    for (unsigned i = 0; i < 3; i++)
+        pair_publish(&pair, false);
+    pair_pass(&pair, 20); // in which the partner hears that it is alive
+    pair_publish(&pair, false);
+    pair_kill(&pair, home);
+    await_takeover();
+    pair_pass(&pair, 20);
+    pair.unheard[home] = false;
+    assert_int_equal(received() - before, PAIR_VIEWERS);
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++)
+        for (uint64_t seq = next[v]; seq < next[v] + 4; seq++)
+            assert_int_equal(pair.viewer[v].seen[(uint16_t)seq], seq == next[v] + 3);
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++)
+        for (uint64_t seq = next[v]; seq < next[v] + 3; seq++)
+            pair_nack(&pair, v, (uint16_t)seq, !home);
+    pair_pass(&pair, 5);
+    assert_int_equal(received() - before, 4 * PAIR_VIEWERS);
+    assert_int_equal(pair.conflicts, 0);
+}
+
 static void test_a_planned_move_asks_for_nothing(void **state)
 {
     assert_true(pair_hand_over(&pair, !home));
@@ -108,6 +145,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_it_is_asked_for_thrice, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_came_ends_the_asking, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_a_long_turn_kept_back_is_there, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_planned_move_asks_for_nothing, setup, teardown),
     };
     return cmocka_run_group_tests(tests, start, stop);
