@@ -123,7 +123,8 @@ static void pass_dtls(struct replicate *r, enum wire_type type, const struct ses
     struct wire_dtls m = {.head = {.type = (uint16_t)type,
                                    .length = (uint32_t)(offsetof(struct wire_dtls, data) + size)},
                           .size = (uint32_t)size};
-    if (r == NULL || size == 0 || size > sizeof(m.data) || !replink_room(r->link))
+    if (r == NULL || s->open.group == 0 || size == 0 || size > sizeof(m.data) ||
+        !replink_room(r->link))
         return;
     memcpy(m.token.text, s->token, SESSION_TOKEN_LEN);
     memcpy(m.data, data, size);

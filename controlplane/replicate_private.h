@@ -1,8 +1,8 @@
 // Inside replication, shared by replicate.c (the connection's life, start and end),
 // replicate_tell.c (what is told, and what was acknowledged), replicate_groups.c (who holds what),
 // replicate_state.c (the same over restarts), replicate_peer.c (what the dataplane is told),
-// replicate_import.c (what the partner tells), replicate_patch.c (requests passed on) and
-// replicate_show.c. Loop thread.
+// replicate_import.c (what the partner tells), replicate_turn.c (whole groups),
+// replicate_patch.c (requests passed on) and replicate_show.c. Loop thread.
 #ifndef HITLESS_REPLICATE_PRIVATE_H
 #define HITLESS_REPLICATE_PRIVATE_H
 
@@ -163,11 +163,15 @@ void import_refuse(struct replicate *r, const char *token, uint64_t count, enum 
 void import_session_gone(struct replicate *r, const union wire_frame *frame);
 void import_dtls(struct replicate *r, const union wire_frame *frame);
 void import_dtls_send(struct replicate *r, const union wire_frame *frame);
-void import_begin(struct replicate *r, unsigned group); // a synchronisation: nothing seen yet
-void import_sweep(struct replicate *r, unsigned group); // forget what was not named
 void import_end(struct replicate *r, struct session *session); // without telling the partner
-void import_taken_over(struct replicate *r, unsigned group);   // it is ours now
-void import_left(struct replicate *r, unsigned group);         // it is the partner's now
+// The partner no longer has it: its viewers wait for a publisher for a while.
+void import_drop_stream(struct replicate *r, struct stream *stream);
+
+// replicate_turn.c
+void import_begin(struct replicate *r, unsigned group);      // a synchronisation: nothing seen yet
+void import_sweep(struct replicate *r, unsigned group);      // forget what was not named
+void import_taken_over(struct replicate *r, unsigned group); // it is ours now
+void import_left(struct replicate *r, unsigned group);       // it is the partner's now
 // Takes what was accepted while our group was the partner's, and so is in none, into our group.
 void import_unprotected(struct replicate *r);
 

@@ -339,7 +339,7 @@ void replicate_refused(struct replicate *r, const union wire_frame *frame)
         return;
     replicate_settled(r, s);
     s->replica.confirmed = false;
-    s->replica.told = !first; // it never had it
+    s->replica.told = m->why == WIRE_REFUSAL_DATAPLANE; // else nobody there knows it
     s->replica.refused = m->why;
     s->replica.refused_ms = uv_now(r->loop);
     TAILQ_INSERT_TAIL(&r->refused, s, replica.refusals);

@@ -544,6 +544,18 @@ static void test_a_refused_copy(void **state)
     // Where it is served, it is over when it is refused.
     refuse(&a, p->id, DEAD_REFUSED_SLOT);
     await(b_has_not, token);
+
+    // b has the copy all the same, and is told of its end, also after refusing it twice.
+    p = share(ROLE_PUBLISH, token);
+    pass(30);
+    refuse(&b, at(&b, token)->id, DEAD_REFUSED_SLOT);
+    await(shows_refused, token);
+    session_save(p, NULL);
+    pass(30);
+    assert_true(shows_refused(token));
+    assert_string_equal(refusal(&a, token), "the dataplane there refuses it");
+    session_close(p, END_DELETED);
+    await(b_has_not, token);
 }
 
 // A lease of numbers counts at home only once the partner has it.
