@@ -1,7 +1,7 @@
 // A pair of nodes, a and b, with browsers: a planned move, the death of a node, its return. `pair`
 // has started the nodes; HL_READY is their ready object. With --long a node dies again after a minute,
 // when browsers have forgotten a silent candidate pair, and everybody goes on for five more.
-// With --apart the nodes share no subnet, so addresses do not move: a dies once.
+// With --apart the nodes share no subnet, so addresses do not move: a dies, and is then cut off for good.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { launch } from './browser.mjs';
@@ -14,9 +14,10 @@ const run = promisify(execFile);
 const [a, b] = JSON.parse(process.env.HL_READY).nodes;
 const FROZEN_S = 0.2; // of a viewer while a node dies and its publisher's address moves, detection included
 const TOLD_MS = 22000; // a page asks every 19 s at the latest
-// Without a shared subnet it is the publisher's browser that has to change its way, which libwebrtc does
-// when nothing has come for 2.5 s.
-const APART_S = 4;
+// Without a shared subnet the publisher's media is away until its node is back, or until its browser has
+// changed its way, which libwebrtc does when nothing has come for 2.5 s.
+const BACK_S = 2;
+const CUT_S = 5;
 const LONG = process.argv.includes('--long');
 const APART = process.argv.includes('--apart');
 const stream = 'e2e-pair';
@@ -106,10 +107,16 @@ async function named(label, names, viewers) {
   }
 }
 
-async function killed(label, { pages, viewers }, longest = FROZEN_S) {
+const die = () => ctl(a, 'kill-test', 'node');
+
+async function cut() {
+  for (const link of ['hitless-a', 'hitless-a-c']) await run('ip', ['link', 'set', link, 'down']);
+}
+
+async function killed(label, { pages, viewers }, { longest = FROZEN_S, how = die } = {}) {
   const seen = await measured(viewers, 10, async () => {
     await sleep(1000);
-    await ctl(a, 'kill-test', 'node');
+    await how();
     await until('b takes over', 3000, () => serves(b, a));
   });
   for (const [i, { frozen, packets, lost, fps }] of seen.viewers.entries()) {
@@ -154,6 +161,13 @@ async function together(everyone) {
   if (LONG) await old(everyone);
 }
 
+async function apart(everyone) {
+  await killed('apart, node killed', everyone, { longest: BACK_S });
+  await back('apart, failback', everyone);
+  await named('apart, failback', ['a', 'b'], everyone.viewers);
+  await killed('apart, node cut off', everyone, { longest: CUT_S, how: cut });
+}
+
 const browser = await launch();
 let good = false;
 try {
@@ -175,7 +189,7 @@ try {
     && there.filter(({ protection }) => protection === 'active').length === 1, 'each serves its own');
 
   await named('at first', ['a', 'b'], viewers);
-  await (APART ? killed('apart, node killed', everyone, APART_S) : together(everyone));
+  await (APART ? apart : together)(everyone);
   good = true;
 } finally {
   await browser.close();
