@@ -57,6 +57,7 @@ static int key_publisher(struct worker *worker, struct session *session,
         return -ENOENT;
     if (stream->keyed_by)
         tables_reset_source(&worker->tables, stream);
+    ingest_next_publisher(worker, stream);
     stream->publisher = tables_slot(&worker->tables, session);
     int rc = protect_rx_init(worker->protect, &stream->rx, keys->profile, keys->remote);
     if (rc == 0)

@@ -227,6 +227,14 @@ static bool is_bounded(const struct worker *worker, uint8_t group, const struct 
     return sight && sight <= track->last_ns;
 }
 
+void ingest_next_publisher(const struct worker *worker, struct stream *stream)
+{
+    // The last one may have gone over to the partner, which then goes on with the same numbers.
+    for (struct track *track = stream->track; track < stream->track + stream->tracks; track++)
+        if (stream->group && track->next_index && !is_bounded(worker, stream->group, track))
+            track->trunk_fed = true;
+}
+
 // The track began anew elsewhere: its viewers' own numbers go on behind the last ones. Those of a
 // session that the partner serves are the partner's to move. Where nobody knows how far the partner
 // has gone, no number is safe: the session ends, and its client comes again with other keys.

@@ -228,7 +228,7 @@ struct track {
     uint64_t next_index;     // after the highest put into the ring
     uint32_t last_timestamp; // of the newest packet
     uint64_t last_ns;
-    bool trunk_fed;         // its numbers are another node's; our own have yet to begin
+    bool trunk_fed;         // its numbers are, or may be, another node's: our own have yet to begin
     bool strays;            // it may have viewers with numbers of another index space
     bool key_wanted;        // a viewer waits for a key frame
     bool key_sent;          // a key frame was fanned out,

@@ -278,14 +278,58 @@ static void test_a_publisher_changes_in_a_split(void **state)
     change_publisher(false, 100, false); // the partner may go on for as long as it likes
 }
 
-static void open_shared(void)
+static void open_shared(uint8_t group)
 {
     struct msg_stream_open open = {
         .head = {.type = MSG_STREAM_OPEN, .length = sizeof(open), .id = STREAM_ID},
         .tracks = 2,
+        .group = group,
         .trunk_id = 0x7777,
         .track = {world_video(VIDEO_SSRC, RTX_SSRC), world_audio(AUDIO_SSRC)}};
     world_tell(&world, 0, &open);
+}
+
+// The next publisher comes to the node that had the last one. If that may have gone over to the
+// partner, out of sight, both would go on with the same numbers.
+static void replace_publisher(bool in_sight, bool goes_on)
+{
+    struct client first, second, viewer = {.group = 1};
+    struct msg_session_dead dead;
+    atomic_store(&world.dp.active_groups, 1u << 1);
+    atomic_store(&world.dp.active_since[1], world.now_ns);
+    atomic_store(&world.dp.sight_since[1], in_sight ? world.now_ns : 0);
+    open_shared(1);
+    join(&first, ROLE_PUBLISH, 0, 2);
+    world_join(&world, &viewer, ROLE_PLAY, STREAM_ID, 0, 3, PROFILE_AES128_CM_SHA1_80, false);
+    for (uint64_t i = 1; i <= 20; i++)
+        publish(&first, i, i == 1);
+    assert_int_equal(take(&viewer), 20);
+    uint64_t last = replay_top(&viewer.rtp[0].replay);
+    assert_true(world_leave(&world, &first));
+    world_pass(&world, 500);
+    join(&second, ROLE_PUBLISH, 0, 4);
+    while (world_heard(&world, 0, MSG_SESSION_DEAD, NULL, 0)) // of others
+        ;
+    world.out_count = 0;
+    for (uint64_t i = 1; i <= 20; i++)
+        publish(&second, i, i == 1);
+    assert_int_equal(take(&viewer), goes_on ? 20 : 0);
+    assert_int_equal(replay_top(&viewer.rtp[0].replay), goes_on ? last + 20 : last);
+    world_pass(&world, 1100);
+    assert_int_equal(world_heard(&world, 0, MSG_SESSION_DEAD, &dead, sizeof(dead)), !goes_on);
+    if (!goes_on)
+        assert_int_equal(dead.reason, DEAD_NUMBERS);
+    assert_int_equal(conflicts + bad, 0);
+    assert_true(world_leave(&world, &viewer));
+    assert_true(world_leave(&world, &second));
+    close_streams();
+    atomic_store(&world.dp.active_groups, 0);
+}
+
+static void test_a_publisher_is_replaced_in_a_split(void **state)
+{
+    replace_publisher(true, true);
+    replace_publisher(false, false);
 }
 
 // `rate` packets a second for `ms`, and so many numbers left out before each. Returns how many
@@ -321,7 +365,7 @@ static void test_a_publisher_that_goes_on_too_fast(void **state)
     struct client publisher, viewer, calm = {0}, other = {0};
     struct msg_session_dead dead;
     uint64_t index = 0, dropped = drops(DROP_rtp_advance);
-    open_shared();
+    open_shared(0);
     world_open_stream(&world, STREAM_ID + 1, 0, 0);
     join(&publisher, ROLE_PUBLISH, 0, 2);
     join(&viewer, ROLE_PLAY, 0, 3);
@@ -467,6 +511,7 @@ int main(void)
         cmocka_unit_test(test_a_late_first_packet_takes_no_used_index),
         cmocka_unit_test(test_viewers_elsewhere_go_on_with_new_numbers),
         cmocka_unit_test(test_a_publisher_changes_in_a_split),
+        cmocka_unit_test(test_a_publisher_is_replaced_in_a_split),
         cmocka_unit_test(test_a_publisher_that_goes_on_too_fast),
         cmocka_unit_test(test_an_interrupted_move_is_finished),
         cmocka_unit_test(test_a_given_up_ssrc_keeps_its_window),
