@@ -77,7 +77,7 @@ struct dataplane {
     _Atomic uint64_t active_since[MSG_GROUPS];   // CLOCK_MONOTONIC
     _Atomic uint64_t sight_since[MSG_GROUPS]; // from when on its partner is in sight, by BFD that
                                               // is fast enough; 0: it is not
-    _Atomic uint32_t taken; // bit g: the group's addresses are ours
+    _Atomic uint32_t taken;                   // bit g: the group's addresses are ours
     _Atomic bool
         given; // our own addresses are the partner's now: we say nothing of them on the link
     _Atomic uint64_t peer_mac[MSG_PEERS];             // next hop towards the partner; 0: unknown
