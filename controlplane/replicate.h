@@ -29,14 +29,14 @@ struct stream;
 
 // What a session keeps for us; zero at first.
 struct replica {
-    bool queued;             // to be told: waits in the queue
-    bool told;               // the partner has been told of it, or told us
-    bool seen;               // during a synchronisation
-    bool waiting;            // told, and not acknowledged yet
-    bool confirmed;          // the partner has it, as far as is known while we are connected
-    uint8_t refused;         // enum wire_refusal: why it has not; 0: it did not say so
-    uint64_t refused_ms;     // when it said so, or we told it again
-    uint64_t sequence;       // of its last frame
+    bool queued;         // to be told: waits in the queue
+    bool told;           // the partner has been told of it, or told us
+    bool seen;           // during a synchronisation
+    bool waiting;        // told, and not acknowledged yet
+    bool confirmed;      // the partner has it, as far as is known while we are connected
+    uint8_t refused;     // enum wire_refusal: why it has not, up to the ACK of a later frame; 0: no
+    uint64_t refused_ms; // when it said so, or was due to be told again
+    uint64_t sequence;   // of its last frame
     struct msg_numbers sent; // as in that frame
     TAILQ_ENTRY(session) queue, unacked, refusals;
 };

@@ -175,7 +175,7 @@ void replicate_hand_over(struct replicate *r, unsigned group)
     // not be. Nor while it cannot see our packets: it would not know where they are numbered.
     if (r->bfd_state != BFD_DOWN && r->bfd_state != BFD_INIT && r->partner_synced[group] &&
         !g->syncing && !r->sync_owed[group] && TAILQ_EMPTY(&r->queue) &&
-        !replicate_any_refused(r, group))
+        replicate_has_all(r, group))
         replicate_send(r, &m);
 }
 

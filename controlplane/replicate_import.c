@@ -246,9 +246,9 @@ void import_session(struct replicate *r, const union wire_frame *frame)
     const struct wire_session *m = &frame->session;
     unsigned index = group_index(m->owner);
     struct session *s = session_find(r->set, m->record.token);
+    if (s != NULL && s->replica.refused && !s->replica.waiting) // else there is an answer to come
+        replicate_settled(r, s);
     if (s != NULL && replicate_serves(r, s->open.group)) {
-        if (s->replica.refused)
-            replicate_settled(r, s);
         s->replica.told = s->replica.confirmed = true; // the other knows it
         take_keys(s, &m->record);
         return;

@@ -121,7 +121,9 @@ void replicate_acknowledge(struct replicate *r);
 // The partner has no copy of a session: it is not protected, and told again later.
 void replicate_refused(struct replicate *r, const union wire_frame *frame);
 void refused_tick(struct replicate *r, uint64_t now_ms);
-bool replicate_any_refused(const struct replicate *r, unsigned group);
+// Whether the partner has a copy of every session of the group that it was told of: none that it
+// refuses, or has yet to answer for.
+bool replicate_has_all(const struct replicate *r, unsigned group);
 // Nothing that was told of it is open any more.
 void replicate_settled(struct replicate *r, struct session *session);
 void tell_down(struct replicate *r); // the connection is gone: nothing waits to be told any more

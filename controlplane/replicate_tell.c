@@ -56,13 +56,18 @@ void replicate_session(struct replicate *r, struct session *s)
     replicate_soon(r);
 }
 
-void replicate_settled(struct replicate *r, struct session *s)
+static void stop_waiting(struct replicate *r, struct session *s)
 {
     if (s->replica.waiting)
         TAILQ_REMOVE(&r->unacked, s, replica.unacked);
+    s->replica.waiting = false;
+}
+
+void replicate_settled(struct replicate *r, struct session *s)
+{
+    stop_waiting(r, s);
     if (s->replica.refused)
         TAILQ_REMOVE(&r->refused, s, replica.refusals);
-    s->replica.waiting = false;
     s->replica.refused = WIRE_REFUSAL_NONE;
 }
 
@@ -150,7 +155,7 @@ static int tell_session(struct replicate *r, struct session *s)
     TAILQ_REMOVE(&r->queue, s, replica.queue);
     s->replica.queued = false;
     s->replica.told = true;
-    replicate_settled(r, s);
+    stop_waiting(r, s); // one that was refused stays so until this frame is acknowledged
     s->replica.waiting = true;
     s->replica.sequence = r->sent;
     s->replica.sent = s->numbers;
@@ -333,9 +338,13 @@ void replicate_refused(struct replicate *r, const union wire_frame *frame)
     const struct wire_refused *m = &frame->refused;
     struct session *s = session_find(r->set, m->token.text);
     bool first = m->count != 0;
-    if (s == NULL || !is_protected(s) || s->replica.queued ||
-        (first ? !s->replica.waiting || s->replica.sequence != m->count
-               : s->replica.waiting || !replicate_serves(r, s->open.group)))
+    if (s == NULL || !is_protected(s))
+        return;
+    if (s->replica.queued || (s->replica.waiting && s->replica.sequence != m->count)) {
+        s->replica.confirmed = false; // whether it has one now, the next answer says
+        return;
+    }
+    if (first ? !s->replica.waiting : !replicate_serves(r, s->open.group))
         return;
     replicate_settled(r, s);
     s->replica.confirmed = false;
@@ -348,7 +357,8 @@ void replicate_refused(struct replicate *r, const union wire_frame *frame)
     end_waits_of(r, s, false);
 }
 
-// With a session that was refused for its stream the streams are told again.
+// With a session that was refused for its stream the streams are told again. Who has yet to answer
+// is not asked once more: the answer would never be to the last that was said.
 void refused_tick(struct replicate *r, uint64_t now)
 {
     struct session *s;
@@ -358,6 +368,8 @@ void refused_tick(struct replicate *r, uint64_t now)
         TAILQ_REMOVE(&r->refused, s, replica.refusals);
         TAILQ_INSERT_TAIL(&r->refused, s, replica.refusals);
         s->replica.refused_ms = now;
+        if (s->replica.waiting)
+            continue;
         if (s->replica.refused == WIRE_REFUSAL_STREAM ||
             s->replica.refused == WIRE_REFUSAL_PUBLISHER)
             r->streams_version = 0;
@@ -365,15 +377,20 @@ void refused_tick(struct replicate *r, uint64_t now)
     }
 }
 
-bool replicate_any_refused(const struct replicate *r, unsigned group)
+bool replicate_has_all(const struct replicate *r, unsigned group)
 {
     const struct session *s;
     TAILQ_FOREACH(s, &r->refused, replica.refusals)
     {
         if (s->open.group == group + 1)
-            return true;
+            return false;
     }
-    return false;
+    TAILQ_FOREACH(s, &r->unacked, replica.unacked)
+    {
+        if (s->open.group == group + 1 && !s->replica.confirmed)
+            return false;
+    }
+    return true;
 }
 
 int replicate_wait(struct replicate *r, struct session *s, session_await_fn done, void *opaque)

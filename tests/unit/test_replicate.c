@@ -1307,10 +1307,60 @@ static void test_a_partner_that_refuses(void **state)
     assert_int_equal(replicate_drain(a.r, why, sizeof(why)), 0);
     pass(4 * REPLICATE_TICK_MS);
     assert_true(group_held(a.r, 0) && a.r->group[0].handing);
+
+    // Asked again, it has refused until it says otherwise, however long that takes: a way there and
+    // back may take longer than a tick, and than it is until the next time.
+    uint64_t now = uv_now(a.r->loop);
+    refused_tick(a.r, now + REPLICATE_AGAIN_MS);
+    replicate_tell(a.r);
+    uint64_t sequence = s->replica.sequence;
+    assert_true(s->replica.waiting && TAILQ_EMPTY(&a.r->queue));
+    assert_string_equal(protection(&a, token), "refused");
+    assert_string_equal(refusal(&a, token), "no worker has room for it there");
+    refused_tick(a.r, now + 2 * REPLICATE_AGAIN_MS);
+    replicate_tell(a.r);
+    assert_int_equal(s->replica.sequence, sequence); // or no answer would ever be to the last word
+    groups_tick(a.r, now);
+    pass(4 * REPLICATE_TICK_MS);
+    assert_true(group_held(a.r, 0) && !group_held(b.r, 1) && a.r->group[0].handing);
     session_close(v, END_DELETED);
     await(b_holds_both, NULL);
     assert_true(at(&b, token) != NULL && at(&b, token)->keys->head.length != 0);
     assert_string_equal(protection(&a, token), "standby");
+}
+
+// Nor while the answer to the first word of a session is on its way, or while what we said last was
+// overtaken by a refusal.
+static void test_a_group_waits_for_answers(void **state)
+{
+    char first[40], token[40], why[200];
+    go_live();
+    struct session *v = share(ROLE_PLAY, first);
+    await(shows_active, first);
+    session_save(v, NULL);
+    replicate_tell(a.r);
+    assert_true(v->replica.waiting && replicate_has_all(a.r, 0)); // it has a copy as it was
+    union wire_frame frame = {
+        .refused = {.head = {.type = WIRE_REFUSED, .length = sizeof(struct wire_refused)},
+                    .why = WIRE_REFUSAL_DATAPLANE}};
+    memcpy(frame.refused.token.text, first, SESSION_TOKEN_LEN);
+    replicate_refused(a.r, &frame);
+    assert_false(replicate_has_all(a.r, 0));
+    assert_false(shows_active(first));
+    await(shows_active, first);
+    assert_true(replicate_has_all(a.r, 0));
+
+    struct session *s = post(&a, ROLE_PLAY, "demo", NULL, 0);
+    snprintf(token, sizeof(token), "%s", session_token(s));
+    replicate_tell(a.r);
+    assert_true(s->replica.waiting && TAILQ_EMPTY(&a.r->queue));
+    assert_int_equal(replicate_drain(a.r, why, sizeof(why)), 0);
+    await(shows_refused, token);
+    pass(4 * REPLICATE_TICK_MS);
+    assert_true(group_held(a.r, 0) && !group_held(b.r, 1) && at(&b, token) == NULL);
+    session_close(v, END_DELETED);
+    await(b_holds_both, NULL);
+    assert_non_null(at(&b, token));
 }
 
 static void test_strictly_refused(void **state)
@@ -1472,6 +1522,8 @@ int main(void)
         TEST(test_too_many_answers_wait),
         TEST(test_a_full_partner),
         cmocka_unit_test_setup_teardown(test_a_partner_that_refuses, setup_few_sessions, teardown),
+        cmocka_unit_test_setup_teardown(test_a_group_waits_for_answers, setup_few_sessions,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_strictly_refused, setup_few_sessions, teardown),
         cmocka_unit_test_setup_teardown(test_a_partner_that_refuses_a_stream, setup_few_streams,
                                         teardown),
