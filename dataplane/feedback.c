@@ -9,6 +9,9 @@
 #define RTCP_BUFFER 1200
 #define PASS_NS UINT64_C(10000000) // what a client sends to the one that does not serve it
 #define PASS_BURST 100
+#define PASS_ALL_NS                                                                                \
+    UINT64_C(50000) // of all that a worker passes on: a tenth of what the other takes
+#define PASS_ALL_BURST 2000
 
 int feedback_send(struct worker *worker, struct session *session, uint8_t *packet, size_t length)
 {
@@ -279,7 +282,8 @@ static void handle(struct worker *worker, struct session *session, const uint8_t
 static void pass_on(struct worker *worker, struct session *session, const uint8_t *rtcp,
                     size_t size)
 {
-    if (budget_take(&session->asks_ns, worker->now_ns, PASS_NS, PASS_BURST, 1))
+    if (budget_take(&worker->passed_ns, worker->now_ns, PASS_ALL_NS, PASS_ALL_BURST, 1) &&
+        budget_take(&session->asks_ns, worker->now_ns, PASS_NS, PASS_BURST, 1))
         trunk_send_feedback(worker, session, rtcp, size);
     else
         worker_drop(worker, DROP_feedback_flood);

@@ -39,6 +39,13 @@ enum gaps_arrival gaps_received(struct gaps *gaps, uint64_t index, uint64_t now_
 // Begins anew behind `highest`, of `at_ns`: what came before was somebody else's to receive.
 void gaps_start(struct gaps *gaps, uint64_t highest, uint64_t at_ns);
 
+// As if nothing had come yet.
+static inline void gaps_forget(struct gaps *gaps)
+{
+    gaps->started = gaps->count = 0;
+    gaps->lost_at = 0;
+}
+
 // Fills `seqs` with the sequence numbers to ask for now, ascending; drops those given up, whose
 // number is added to `*lost`. `rtt_ns`: 0 if unknown.
 uint32_t gaps_due(struct gaps *gaps, uint64_t now_ns, uint64_t rtt_ns, uint16_t *seqs, uint32_t max,

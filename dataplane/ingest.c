@@ -302,6 +302,14 @@ static bool keep(struct worker *worker, struct track *track, struct rte_mbuf *m)
     return true;
 }
 
+// A partner in sight that gives nothing for a while has nothing: numbers that were its are ours
+// again.
+static bool is_alone(const struct worker *worker, const struct stream *stream)
+{
+    return worker->now_ns - stream->trunk_ns >= NEAR_NS &&
+           atomic_load_explicit(&worker->dp->sight_since[stream->group], memory_order_relaxed);
+}
+
 struct rte_mbuf *ingest_rtp(struct worker *worker, struct session *session, const uint8_t *packet,
                             size_t length)
 {
@@ -325,6 +333,7 @@ struct rte_mbuf *ingest_rtp(struct worker *worker, struct session *session, cons
         return NULL;
     }
     account(worker, stream, &place, &view, index, length);
+    gaps_forget(&place.track->gaps[GAPS_TRUNK]); // what comes here has no gap on the trunk
     bool keyframe =
         place.track->config.kind == KIND_VIDEO &&
         rtp_is_keyframe(place.track->config.codec, view.packet + view.header, view.payload_length);
@@ -342,6 +351,9 @@ struct rte_mbuf *ingest_rtp(struct worker *worker, struct session *session, cons
             return NULL;
         }
         map_layer(worker, stream, place.track, place.layer, index, view.timestamp);
+        stream->source_ns = 0; // the partner is told at once
+    } else if (is_alone(worker, stream)) {
+        place.track->trunk_fed = false;
     }
     if (!may_advance(worker, session, stream, place.track, index + place.layer->delta)) {
         worker_drop(worker, DROP_rtp_advance);

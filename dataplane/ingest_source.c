@@ -68,6 +68,20 @@ static void retire(struct stream *stream, const struct protect_source *source)
         stream->retired_source[stream->retired++ % STREAM_RETIRED] = *source;
 }
 
+bool ingest_rename_source(struct stream *stream, struct protect_source *source, uint32_t ssrc)
+{
+    if (!ssrc || source->ssrc == ssrc)
+        return false;
+    struct protect_source taken = {.ssrc = ssrc}, *known = ingest_find_retired(stream, ssrc);
+    if (known) {
+        taken = *known;
+        *known = (struct protect_source){0};
+    }
+    retire(stream, source);
+    *source = taken;
+    return true;
+}
+
 void ingest_adopt_source(struct stream *stream, const struct place *place,
                          struct protect_source *source)
 {

@@ -19,6 +19,10 @@ bool ingest_find_ssrc(struct stream *stream, uint32_t ssrc, struct place *place)
 // it has none.
 bool ingest_learn_ssrc(struct stream *stream, const struct rtp_view *view, struct place *place);
 
+// A source goes on under another SSRC, as the partner says: with what is known of that, and what
+// was known of the one before is kept. False: it has that SSRC already, or `ssrc` is 0, not known.
+bool ingest_rename_source(struct stream *stream, struct protect_source *source, uint32_t ssrc);
+
 // What is known of an SSRC that was given up, or NULL.
 struct protect_source *ingest_find_retired(struct stream *stream, uint32_t ssrc);
 

@@ -168,6 +168,7 @@ void tables_reset_source(struct tables *tables, struct stream *stream)
     memset(stream->retired_source, 0, sizeof(stream->retired_source));
     protect_rx_clear(tables->protect, &stream->rx);
     stream->keyed_by = 0;
+    stream->direct_ns = stream->trunk_ns = 0;
     free(stream->twcc);
     stream->twcc = NULL;
 }

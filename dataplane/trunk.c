@@ -109,13 +109,6 @@ void trunk_send_media(struct worker *worker, uint8_t peer, const struct stream *
                 (size_t)media->header + media->payload);
 }
 
-void trunk_send(struct worker *worker, const struct stream *stream, const struct media *media)
-{
-    for (uint8_t p = 0; p < MSG_PEERS; p++)
-        if (stream->peers >> p & 1)
-            trunk_send_media(worker, p, stream, media);
-}
-
 void trunk_send_feedback(struct worker *worker, const struct session *session, const uint8_t *rtcp,
                          size_t size)
 {
@@ -153,6 +146,23 @@ static void tell_source(struct worker *worker, struct stream *stream, uint8_t pe
     }
 }
 
+static void tell_all(struct worker *worker, struct stream *stream)
+{
+    stream->source_ns = worker->now_ns;
+    for (uint8_t p = 0; p < MSG_PEERS; p++)
+        if (stream->peers >> p & 1)
+            tell_source(worker, stream, p);
+}
+
+void trunk_send(struct worker *worker, struct stream *stream, const struct media *media)
+{
+    if (!stream->source_ns && ingest_leads(worker, stream))
+        tell_all(worker, stream); // before what it is of
+    for (uint8_t p = 0; p < MSG_PEERS; p++)
+        if (stream->peers >> p & 1)
+            trunk_send_media(worker, p, stream, media);
+}
+
 // What the trunk lost is asked for by the track's own index, from whoever sent us the stream.
 static void ask(struct worker *worker, struct stream *stream, uint8_t peer)
 {
@@ -180,14 +190,10 @@ static void ask(struct worker *worker, struct stream *stream, uint8_t peer)
 void trunk_tick(struct worker *worker, struct stream *stream)
 {
     bool leads = ingest_leads(worker, stream);
-    bool tell = worker->now_ns - stream->source_ns >= SOURCE_NS;
-    if (tell)
-        stream->source_ns = worker->now_ns;
-    for (uint8_t p = 0; p < MSG_PEERS; p++) {
-        if (leads && tell && (stream->peers >> p & 1))
-            tell_source(worker, stream, p);
-        else if (!leads && stream->group && worker->peers[p].present &&
-                 worker->groups[stream->group].config.peer == p)
+    if (leads && worker->now_ns - stream->source_ns >= SOURCE_NS)
+        tell_all(worker, stream);
+    for (uint8_t p = 0; p < MSG_PEERS && !leads; p++)
+        if (stream->group && worker->peers[p].present &&
+            worker->groups[stream->group].config.peer == p)
             ask(worker, stream, p);
-    }
 }

@@ -15,7 +15,7 @@
 void trunk_set_peer(struct worker *worker, uint8_t number, const struct msg_peer *message);
 
 // Sends an opened packet to every partner that wants its stream.
-void trunk_send(struct worker *worker, const struct stream *stream, const struct media *media);
+void trunk_send(struct worker *worker, struct stream *stream, const struct media *media);
 
 // Passes on what a client of the partner's has sent here: a compound RTCP packet, opened.
 void trunk_send_feedback(struct worker *worker, const struct session *session, const uint8_t *rtcp,

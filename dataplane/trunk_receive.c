@@ -7,6 +7,7 @@
 #include "budget.h"
 #include "feedback.h"
 #include "ingest.h"
+#include "ingest_source.h"
 #include "trunk.h"
 #include "trunk_record.h"
 
@@ -17,14 +18,15 @@
 #define ASKED_EACH_NS 20000  // 50,000/s
 #define ASKED_BURST 5000
 
-// What the partner has received need not be asked of the publisher, should we become its node.
+// What the partner has received need not be asked of the publisher, should we become its node. A
+// packet that is not of the mapping that the partner told last says nothing: the next SOURCE will.
 static void follow_source(struct worker *worker, const struct stream *stream, struct track *track,
                           uint64_t index)
 {
     struct layer *layer = &track->layers[track->layer];
-    uint64_t srtp = (index - layer->delta) & INDEX_MASK;
-    if (ingest_leads(worker, stream) || !layer->mapped || srtp >= INDEX_MASK / 2 ||
-        srtp <= replay_top(&layer->media.replay))
+    uint64_t top = replay_top(&layer->media.replay), srtp = (index - layer->delta) & INDEX_MASK;
+    if (ingest_leads(worker, stream) || !layer->mapped || replay_empty(&layer->media.replay) ||
+        srtp <= top || srtp - top > INDEX_SPARE)
         return;
     replay_commit(&layer->media.replay, srtp);
     gaps_start(&track->gaps[track->layer], srtp, worker->now_ns);
@@ -98,10 +100,9 @@ static void take_source(struct worker *worker, struct stream *stream, const stru
     if (ingest_leads(worker, stream))
         return;
     struct layer *layer = &track->layers[record->flags];
-    if (layer->media.ssrc != record->source.ssrc || layer->rtx.ssrc != record->source.rtx_ssrc) {
-        layer->media = (struct protect_source){.ssrc = record->source.ssrc};
-        layer->rtx = (struct protect_source){.ssrc = record->source.rtx_ssrc};
-    }
+    if (ingest_rename_source(stream, &layer->media, record->source.ssrc))
+        track->gaps[record->flags] = (struct gaps){0};
+    ingest_rename_source(stream, &layer->rtx, record->source.rtx_ssrc);
     if (record->source.top > replay_top(&layer->media.replay))
         replay_commit(&layer->media.replay, record->source.top);
     if (record->source.rtx_top > replay_top(&layer->rtx.replay))
@@ -110,7 +111,8 @@ static void take_source(struct worker *worker, struct stream *stream, const stru
         gaps_start(&track->gaps[record->flags], replay_top(&layer->media.replay), worker->now_ns);
     layer->delta = record->source.delta;
     layer->timestamp_delta = record->source.timestamp_delta;
-    layer->mapped = true;
+    for (int l = 0; l < track->config.layers; l++)
+        track->layers[l].mapped = l == record->flags;
     track->layer = track->next_layer = record->flags;
     if (record->source.clock_ntp)
         track->clock = (struct track_clock){.ntp = record->source.clock_ntp,

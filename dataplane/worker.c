@@ -116,7 +116,7 @@ static void take_media(struct worker *worker, struct session *session, const uin
         worker_stage(worker, STAGE_open);
         struct rte_mbuf *m = ingest_rtp(worker, session, payload, parsed->length);
         if (m) {
-            const struct stream *stream = tables_stream(&worker->tables, session->stream);
+            struct stream *stream = tables_stream(&worker->tables, session->stream);
             forward(worker, stream, m);
             if (stream->peers)
                 trunk_send(worker, stream, media_of(m));

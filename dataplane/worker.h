@@ -181,6 +181,7 @@ struct worker {
     uint32_t catchup_at;         // whose turn it is
     struct held_check held[256]; // in the order of their time; what comes beyond is not held
     uint32_t held_at, held_count;
+    uint64_t passed_ns; // until when the budget for what is passed to the partner is used up
     uint64_t stats_ns;
     uint32_t frames_waiting, media_waiting; // see stats.h
 };
