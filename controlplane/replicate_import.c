@@ -174,7 +174,7 @@ static int add(struct replicate *r, const struct session_record *record, uint8_t
     s->profile = (enum srtp_profile)record->keys.profile;
     session_save(s, keys_of(s, record, &keys));
     dtls_wipe(&keys, sizeof(keys));
-    s->tell_open = true;
+    session_owe_open(s);
     s->tell_keys = s->keys->head.length > 0;
     s->tell_adopt = true;
     if (s->tell_keys)
@@ -194,7 +194,7 @@ static void change(struct replicate *r, struct session *s, const struct session_
     follow(s, record);
     if (s->open.group != group) { // never while it is ours to serve
         s->open.group = group;
-        s->tell_open = true;
+        session_owe_open(s);
     }
     session_save(s, had_keys ? NULL : keys_of(s, record, &keys));
     dtls_wipe(&keys, sizeof(keys));

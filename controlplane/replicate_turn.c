@@ -98,8 +98,10 @@ static void turn_group(struct replicate *r, unsigned index, bool remote)
     remove_deserted(r->set->streams);
     TAILQ_FOREACH(s, &r->set->open, all)
     {
-        if (s->open.group == turn.group)
+        if (s->open.group == turn.group) {
             s->since_ms = r->set->now_ms(); // deadlines begin now
+            s->was_away |= remote;
+        }
     }
 }
 
@@ -132,7 +134,7 @@ void import_unprotected(struct replicate *r)
         if (s->open.group != 0)
             continue;
         s->open.group = REPLICATE_OWN;
-        s->tell_open = true;
+        session_owe_open(s);
         session_save(s, NULL); // and told to the partner, as any change is
         session_tell(s);
         count++;

@@ -6,6 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+static bool served(const struct session *s)
+{
+    return replicate_serves(s->set->replicate, s->open.group);
+}
+
 int session_send(struct sessions *set, uint32_t lane, const void *message)
 {
     return dpclient_send(set->dataplane, lane, message);
@@ -24,7 +29,7 @@ void session_dtls_send(void *opaque, const uint8_t *data, size_t size)
     struct session *s = opaque;
     if (size == 0 || size > MSG_DATAGRAM_MAX)
         return;
-    if (!replicate_serves(s->set->replicate, s->open.group)) { // its client is at the partner
+    if (!served(s)) { // its client is at the partner
         replicate_dtls_send(s->set->replicate, s, data, size);
         return;
     }
@@ -45,10 +50,20 @@ int session_tell_open(struct session *s)
     if (rc != 0)
         return rc;
     struct msg_session_open m = s->open;
-    m.again = s->was_keyed;
+    bool keyed = s->keys->head.length > 0 && (s->was_keyed || s->was_away);
+    bool foreign = s->foreign || !served(s);
+    m.imported |= foreign;
+    m.again = keyed && !foreign;
     rc = session_send(s->set, 1 + s->worker, &m);
     dtls_wipe(&m, sizeof(m));
+    s->foreign &= rc != 0;
     return rc;
+}
+
+void session_owe_open(struct session *s)
+{
+    s->tell_open = true;
+    s->foreign |= !served(s);
 }
 
 void session_tell_close(struct session *s)
@@ -106,11 +121,6 @@ void session_tell(struct session *s)
 {
     if (!catch_up(s))
         s->set->behind = true;
-}
-
-static bool served(const struct session *s)
-{
-    return replicate_serves(s->set->replicate, s->open.group);
 }
 
 void session_keyed(struct session *s, const struct msg_session_keys *keys)
@@ -306,9 +316,10 @@ static void repeat_all(struct sessions *set)
         session_tell_close(s);
     streams_repeat(set->streams);
     for (s = TAILQ_FIRST(&set->open); s != NULL; s = TAILQ_NEXT(s, all)) {
-        s->tell_open = s->tell_ice = true;
+        session_owe_open(s);
+        s->tell_ice = true;
         if (!s->tell_keys) // else they have not been sent yet
-            s->was_keyed = s->keys->head.length > 0 && served(s);
+            s->was_keyed = s->keys->head.length > 0;
         s->tell_keys = s->keys->head.length > 0;
         s->tell_adopt = !served(s);
         s->since_ms = set->now_ms();

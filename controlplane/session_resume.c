@@ -217,7 +217,8 @@ static void try_again(struct session *s)
 {
     if (s == NULL || s->closed || !s->refused)
         return;
-    s->refused = s->was_keyed = false;
+    s->refused = false;
+    s->foreign = true; // even if it is ours by now: it was refused as a copy
     s->tell_open = s->tell_ice = s->tell_adopt = true;
     s->tell_keys = s->keys->head.length > 0;
     session_tell(s);

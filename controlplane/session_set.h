@@ -37,6 +37,8 @@ struct session {
     const struct msg_session_keys *keys;             // in the journal; head.length 0: none yet
     bool tell_open, tell_ice, tell_keys, tell_adopt; // to be sent (again)
     bool was_keyed; // the dataplane was told the keys before: it must not start them over
+    bool was_away;  // the partner has served it: nor those that the dataplane was never told
+    bool foreign;   // the partner served it since SESSION_OPEN is owed: its numbers go on
     bool refused;   // by our dataplane, as a copy of the partner's: the audit tries it again
     bool closed;    // only waits for SESSION_CLOSED; in sessions.closing
     uint64_t created_clock_ms;     // since the epoch
@@ -120,6 +122,8 @@ int session_send(struct sessions *set, uint32_t lane, const void *message);
 int session_send_stream(void *set, uint32_t lane, const void *message); // a streams_send_fn
 // Sends SESSION_OPEN, streams first. 0 or a negative errno.
 int session_tell_open(struct session *session);
+// Has session_tell send it, now or once there is room: the group may be somewhere else by then.
+void session_owe_open(struct session *session);
 // Sends what the session's tell_… ask for, or remembers to. Its tables are as they should be.
 void session_tell(struct session *session);
 // DTLS is done: `keys`, ours by number, go into the journal and to the dataplane.

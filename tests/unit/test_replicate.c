@@ -1033,6 +1033,76 @@ static void test_keys_that_wait(void **state)
                         sizeof(p->open.ice));
 }
 
+// What a's dataplane says of its own group when it takes it back.
+static void take_back(uint32_t term)
+{
+    struct msg_group_state m = {.head = {.type = MSG_GROUP_STATE, .length = sizeof(m), .id = 1},
+                                .term = term,
+                                .role = GROUP_ACTIVE};
+    channel_send(&a.dp, 1, &m);
+    await(a_holds_its_own, NULL);
+}
+
+static bool a_is_refused(void *session)
+{
+    return ((struct session *)session)->refused;
+}
+
+static bool a_is_opened(void *session)
+{
+    return last(&a, MSG_SESSION_OPEN, ((struct session *)session)->id) != NULL;
+}
+
+// A dataplane that has lost a session, and is told of it late, must not make up numbers under keys
+// that were used while it had none: they go on from the partner's, or it ends.
+static void test_an_open_that_waits(void **state)
+{
+    struct msg_session_close filler = {
+        .head = {.type = MSG_SESSION_CLOSE, .length = sizeof(filler), .id = 1ull << 32 | 99}};
+    char token[40], why[256];
+    go_live();
+    struct session *v = share(ROLE_PLAY, token);
+    uint32_t term = a.r->group[0].term;
+    pass(50);
+    assert_int_equal(last(&a, MSG_SESSION_OPEN, v->id)->open.imported, 0);
+    take_over(&b, term + 1);
+    await(b_holds_both, NULL);
+    a.set->audit_ms = a.set->now_ms();
+    refuse(&a, v->id, DEAD_REFUSED_SLOT);
+    await(a_is_refused, v);
+    a.count = 0;
+    take_back(term + 2);
+    await(a_is_opened, v);
+    assert_int_equal(last(&a, MSG_SESSION_OPEN, v->id)->open.imported, 1);
+    assert_int_equal(last(&a, MSG_SESSION_OPEN, v->id)->open.again, 0);
+
+    take_over(&b, term + 3);
+    await(b_holds_both, NULL);
+    pass(50);
+    a.alone = true;
+    while (session_send(a.set, 1, &filler) == 0)
+        ;
+    session_owe_open(v);
+    session_tell(v);
+    assert_true(v->tell_open);
+    take_back(term + 4);
+    assert_true(v->tell_open);
+    a.count = 0;
+    a.alone = false;
+    await(a_is_opened, v);
+    assert_int_equal(last(&a, MSG_SESSION_OPEN, v->id)->open.imported, 1);
+    assert_int_equal(last(&a, MSG_SESSION_OPEN, v->id)->open.again, 0);
+
+    // It serves: the next one would have to know where it was.
+    v->was_keyed = false;
+    v->tell_keys = true; // as if there had been no room for them
+    channel_close(&a.dp);
+    assert_int_equal(channel_open(&a.dp, a.dir, why, sizeof(why)), 0);
+    a.count = 0;
+    await(a_is_opened, v);
+    assert_int_equal(last(&a, MSG_SESSION_OPEN, v->id)->open.again, 1);
+}
+
 // An ICE restart at either node is one at both: the client may talk to either.
 static void check_restart(struct node *asked, const char *token, const char *ufrag)
 {
@@ -1497,6 +1567,7 @@ int main(void)
         TEST(test_a_session_stands_by),
         TEST(test_a_refused_copy),
         TEST(test_keys_that_wait),
+        TEST(test_an_open_that_waits),
         TEST(test_numbers_are_confirmed),
         TEST(test_a_right_is_passed_on),
         TEST(test_limits_never_go_down),
