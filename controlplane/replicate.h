@@ -54,6 +54,8 @@ uint8_t replicate_group(const struct replicate *r);
 bool replicate_serves(const struct replicate *r, uint8_t group);
 // Whether a new session may come in as far as protection goes; else why not, in words.
 const char *replicate_refusal(const struct replicate *r);
+// Whether that is because the partner takes this node's clients meanwhile.
+bool replicate_elsewhere(const struct replicate *r);
 // The session changed, or is over. It is in the journal as it is now.
 void replicate_session(struct replicate *r, struct session *session);
 void replicate_session_gone(struct replicate *r, struct session *session);

@@ -326,6 +326,12 @@ bool replicate_serves(const struct replicate *r, uint8_t group)
            group_held(r, group - 1u);
 }
 
+bool replicate_elsewhere(const struct replicate *r)
+{
+    return r->contact && !r->drained && !group_held(r, 0) && replicate_takes_address(r) &&
+           replink_up(r->link);
+}
+
 const char *replicate_refusal(const struct replicate *r)
 {
     if (r == NULL)

@@ -27,6 +27,8 @@ struct session_reply {
     char reason[256];        // one line for the client
     char *body;              // SDP answer (201) or SDP fragment (200 of an ICE restart)
     struct session *session; // 201: the new session, owned by the set
+    const char *elsewhere;   // 503: URL of the node that takes it, as long as the configuration, or
+                             // NULL
 };
 
 // Creates the set. `channel` may have no live dataplane yet: POSTs get 503 until it does. What a

@@ -41,9 +41,12 @@ int session_admit(struct sessions *set, struct session_reply *reply)
                               mode == ABI_MODE_DRAIN ? "sessions: it is being drained"
                                                      : "sessions now");
     const char *why = replicate_refusal(set->replicate);
-    if (why != NULL)
-        return session_refuse(reply, 503, SESSION_RETRY_AFTER_S, "%s", why);
-    return 0;
+    if (why == NULL)
+        return 0;
+    const char *url = set->config->protection.partner.url;
+    if (replicate_elsewhere(set->replicate) && *url != '\0')
+        reply->elsewhere = url;
+    return session_refuse(reply, 503, SESSION_RETRY_AFTER_S, "%s", why);
 }
 
 // The less loaded of two workers, of which each may be -1.

@@ -143,6 +143,13 @@ static void create(struct whip *whip, struct http_request *request, enum session
         reply_when_safe(whip, request, &reply);
         return;
     }
+    if (reply.elsewhere) { // RFC 9725 4.5
+        snprintf(url, sizeof(url), "%s/%s/%s", reply.elsewhere,
+                 role == ROLE_PUBLISH ? "whip" : "whep", stream);
+        http_set(request, "Location", url);
+        http_reply(request, 307, NULL, NULL, 0);
+        return;
+    }
     reply_to(request, &reply, SDP);
 }
 

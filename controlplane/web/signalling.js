@@ -64,11 +64,16 @@ async function request(url, options, signal) {
  * with a Refusal, or with an AbortError once `signal` is aborted.
  */
 export async function negotiate(role, stream, offer, signal) {
-  const response = await request(`/${role}/${encodeURIComponent(stream)}`, {
+  const options = {
     method: 'POST',
     headers: { 'Content-Type': 'application/sdp', ...authorization() },
     body: offer,
-  }, signal);
+  };
+  let response = await request(`/${role}/${encodeURIComponent(stream)}`, options, signal);
+  // The node sent us to its partner, and browsers do not take the token along to another origin.
+  if (response.redirected && response.status === 401 && token.get()) {
+    response = await request(response.url, options, signal);
+  }
   if (response.status !== 201) throw await refusalOf(response);
   const location = response.headers.get('Location');
   return {

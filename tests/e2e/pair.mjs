@@ -128,10 +128,19 @@ async function killed(label, { pages, viewers }, { longest = FROZEN_S, how = die
   await unmoved(label, pages);
 }
 
+/** Whoever comes to a, while b has its address, is sent to b. */
+async function sentOver() {
+  const page = await watch(browser, { stream, base: a.http });
+  const resource = await page.evaluate(() => globalThis.hitless.link.resource);
+  ok((await sessions(b)).length === 4 && !resource.startsWith(new URL(a.http).origin), 'who comes to a plays at b', resource);
+  await page.context().close();
+}
+
 /** a comes back as standby and gets its sessions again. */
 async function back(label, everyone) {
   note('a returns');
   await until('a is back', 30000, async () => (await connected(a)) && connected(b));
+  if (!APART) await sentOver();
   await planned(label, () => ctl(b, 'failback'), () => serves(a, a), everyone);
 }
 

@@ -675,6 +675,15 @@ static void test_takeover_and_failback(void **state)
     assert_true(streams_find(a.set->streams, "demo")->remote);
     assert_false(streams_find(b.set->streams, "demo")->remote);
     assert_non_null(replicate_refusal(a.r)); // its address is the partner's now
+    struct session_reply reply = {0};
+    assert_true(replicate_elsewhere(a.r) && !replicate_elsewhere(b.r));
+    assert_int_equal(session_admit(a.set, &reply), 503);
+    assert_null(reply.elsewhere); // nobody has said where the partner's HTTP is
+    char *none = a.config->protection.partner.url, url[] = "http://b";
+    a.config->protection.partner.url = url;
+    assert_int_equal(session_admit(a.set, &reply), 503);
+    assert_string_equal(reply.elsewhere, "http://b");
+    a.config->protection.partner.url = none;
 
     // An ICE restart and the end of it are b's business; failback gives it all back.
     assert_int_equal(replicate_failback(b.r, why, sizeof(why)), 0);

@@ -380,6 +380,15 @@ static void test_what_the_session_says(void **state)
         else
             assert_null(exchange_header(e, "Retry-After"));
     }
+    // Its partner takes it: the same request goes there.
+    fake.create = (struct session_reply){.status = 503,
+                                         .retry_after_s = 5,
+                                         .elsewhere = "https://b.example:8443",
+                                         .reason = "moved"};
+    struct exchange *moved = ask("POST", "/whip/demo", SDP, OFFER);
+    assert_int_equal(moved->status, 307);
+    assert_string_equal(exchange_header(moved, "Location"), "https://b.example:8443/whip/demo");
+    assert_string_equal(exchange_body(moved), "");
     static const int patches[] = {400, 412, 422, 428};
     fake.create = (struct session_reply){.status = 201};
     assert_int_equal(ask("POST", "/whep/demo", SDP, OFFER)->status, 201);
