@@ -129,6 +129,16 @@ void groups_down(struct replicate *r)
     r->alone_ms = uv_now(r->loop);
 }
 
+// Whether our dataplane has refused a copy: the word of it may have crossed the partner's wish.
+static bool lacks_any(const struct replicate *r, unsigned group)
+{
+    const struct session *s;
+    for (s = TAILQ_FIRST(&r->set->open); s != NULL; s = TAILQ_NEXT(s, all))
+        if (s->refused && s->open.group == group + 1)
+            return true;
+    return false;
+}
+
 void groups_frame(struct replicate *r, const union wire_frame *frame)
 {
     const struct wire_group *m = &frame->group;
@@ -136,8 +146,8 @@ void groups_frame(struct replicate *r, const union wire_frame *frame)
     struct held_group *g = &r->group[group];
     bool held = group_held(r, group), newer = m->term > g->term;
     if (m->wish == GROUP_ACTIVE && newer && !held) {
-        if (!has_dataplane(r))
-            return; // nobody would send: the partner goes on, and asks again
+        if (!has_dataplane(r) || lacks_any(r, group))
+            return; // somebody would be sent nothing: the partner goes on, and asks again
         become(r, group, GROUP_ACTIVE, m->term, "handed over by the partner");
         tell_role(r, group, 0);
     } else if (m->wish == GROUP_ACTIVE && held && m->term == g->term) {

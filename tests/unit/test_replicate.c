@@ -1442,6 +1442,26 @@ static void test_a_group_waits_for_answers(void **state)
     assert_non_null(at(&b, token));
 }
 
+// A dataplane refuses a copy, and the word of it crosses the wish: the wish is not granted.
+static void test_a_wish_crosses_a_refusal(void **state)
+{
+    char token[40];
+    share(ROLE_PUBLISH, token);
+    pass(30);
+    union wire_frame wish = {.group = {.head = {.type = WIRE_GROUP, .length = sizeof(wish.group)},
+                                       .term = msg_next_term(b.r->group[1].term, false),
+                                       .owner = WIRE_MINE,
+                                       .role = GROUP_ACTIVE,
+                                       .wish = GROUP_ACTIVE}};
+    assert_true(run_until(&loop, dataplane_lives, &b, 5000));
+    at(&b, token)->refused = true;
+    groups_frame(b.r, &wish);
+    assert_false(group_held(b.r, 1));
+    at(&b, token)->refused = false;
+    groups_frame(b.r, &wish);
+    assert_true(group_held(b.r, 1));
+}
+
 static void test_strictly_refused(void **state)
 {
     char first[40];
@@ -1608,6 +1628,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_partner_that_refuses_a_stream, setup_few_streams,
                                         teardown),
         TEST(test_refusals_out_of_place),
+        TEST(test_a_wish_crosses_a_refusal),
         TEST(test_a_handshake_goes_on),
     };
     log_level(LEVEL_ERROR);
