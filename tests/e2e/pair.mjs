@@ -16,8 +16,8 @@ const FROZEN_S = 0.2; // of a viewer while a node dies and its publisher's addre
 const TOLD_MS = 22000; // a page asks every 19 s at the latest
 // Without a shared subnet the publisher's media is away until its node is back, or until its browser has
 // changed its way, which libwebrtc does when nothing has come for 2.5 s.
-const BACK_S = 2;
-const CUT_S = 5;
+const BACK_S = 2.5;
+const CUT_S = 7;
 const LONG = process.argv.includes('--long');
 const APART = process.argv.includes('--apart');
 const stream = 'e2e-pair';
