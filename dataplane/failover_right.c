@@ -69,7 +69,7 @@ void failover_find_strays(struct worker *worker, struct track *track)
 // who serves in that term, which one node alone does: the home in even terms, the other in odd ones
 // (msg_next_term). Nor is it taken twice, should the offer come twice: in each term once at most,
 // by a table that outlives the process; without its table a node does not serve the session again
-// under these keys (session_keys in control.c), or has it anew from the partner, in a later term.
+// under these keys (session_open in control.c), or has it anew from the partner, in a later term.
 //
 // An offer may be lost: the channel was full, or the term has changed. So each node notes the last
 // term in which it took one; of a session that it has from the partner, and may have had before,
