@@ -89,6 +89,10 @@ void world_inject(struct world *world, unsigned queue, const struct abi_addr *fr
 // and so its keys.
 struct msg_peer world_partner(const struct abi_addr *remote, int own, int other);
 
+// Seals a trunk record as such a partner does, with what follows it, and has it arrive at worker 0.
+void world_trunk(struct world *world, const struct abi_addr *partner, struct protect_tx *tx,
+                 uint64_t index, const void *record, size_t size, const void *rtp, size_t rtp_size);
+
 // To a worker's lane; and the next message of that type from it (earlier ones are skipped).
 void world_tell(struct world *world, uint32_t worker, const void *message);
 bool world_heard(struct world *world, uint32_t worker, enum msg_type type, void *copy, size_t size);

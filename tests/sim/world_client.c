@@ -1,4 +1,6 @@
 // The clients around the workers: what they negotiate, check, seal and open; see world.h.
+#include "../../dataplane/trunk.h"
+#include "../../dataplane/trunk_record.h"
 #include "world.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -249,4 +251,27 @@ void world_rtcp(struct world *world, struct client *client, uint8_t *packet, siz
     world_inject(world, client->worker, &client->addr,
                  (uint16_t)(world->config.media4.port + client->worker), packet, size);
     world_turn(world);
+}
+
+void world_trunk(struct world *world, const struct abi_addr *partner, struct protect_tx *tx,
+                 uint64_t index, const void *record, size_t size, const void *rtp, size_t rtp_size)
+{
+    uint8_t wire[1600];
+    rtp_header_write(wire, &(struct rtp_header){.pt = TRUNK_PT,
+                                                .seq = (uint16_t)index,
+                                                .timestamp = (uint32_t)(index >> 16),
+                                                .ssrc = TRUNK_SSRC});
+    memcpy(wire + RTP_HEADER, record, size);
+    if (rtp_size)
+        memcpy(wire + RTP_HEADER + size, rtp, rtp_size);
+    struct seal_job job = {.tx = tx,
+                           .src = wire + RTP_HEADER,
+                           .dst = wire,
+                           .header_len = RTP_HEADER,
+                           .payload_len = (uint16_t)(size + rtp_size),
+                           .ssrc = TRUNK_SSRC,
+                           .index = index};
+    protect_seal(world->crypto, &job, 1);
+    world_inject(world, 0, partner, world->config.media4.port, wire,
+                 RTP_HEADER + size + rtp_size + PROTECT_TAG_ROOM);
 }

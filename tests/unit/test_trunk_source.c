@@ -167,24 +167,7 @@ static void direct(uint32_t ssrc, uint64_t index, unsigned count, bool keyframe)
 static void send_record(const struct record *record, size_t size, const uint8_t *rtp,
                         size_t rtp_size)
 {
-    uint8_t wire[1500];
-    rtp_header_write(wire, &(struct rtp_header){.pt = 127,
-                                                .seq = (uint16_t)partner_index,
-                                                .timestamp = (uint32_t)(partner_index >> 16),
-                                                .ssrc = TRUNK_SSRC});
-    memcpy(wire + RTP_HEADER, record, size);
-    if (rtp_size)
-        memcpy(wire + RTP_HEADER + size, rtp, rtp_size);
-    struct seal_job job = {.tx = &partner,
-                           .src = wire + RTP_HEADER,
-                           .dst = wire,
-                           .header_len = RTP_HEADER,
-                           .payload_len = (uint16_t)(size + rtp_size),
-                           .ssrc = TRUNK_SSRC,
-                           .index = partner_index++};
-    protect_seal(world.crypto, &job, 1);
-    world_inject(&world, 0, &partner_addr, world.config.media4.port, wire,
-                 RTP_HEADER + size + rtp_size + 16);
+    world_trunk(&world, &partner_addr, &partner, partner_index++, record, size, rtp, rtp_size);
     pass(1);
 }
 
