@@ -94,4 +94,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 64  # all come at once; a SYN that finds no room is sent again a second later
+
+
+Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
