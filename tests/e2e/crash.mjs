@@ -5,29 +5,15 @@
 import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { launch } from './browser.mjs';
-import { watchOthers } from './load.mjs';
 import { base4, ctl, sleep, until } from './node.mjs';
 import { finish, note, ok } from './tap.mjs';
-import { measure, publish, watch } from './watch.mjs';
+import { measure, publish, STALL_S, watch } from './watch.mjs';
 
 const prefix = process.env.HL_PREFIX ?? 'hl';
 const SIGNALLING_MS = 2000; // from the death to the first answer for an old session
 const MEDIA_MS = 1500; // from the dataplane's death to the next packet
 const SETTLE_MS = 3000;
-const OTHERS = 0.15; // CPUs used by others that make a bad figure of time doubtful
-const ATTEMPTS = 3;
 const stream = 'e2e-crash';
-
-/** Measures, and again if the result is bad while others kept the machine busy. */
-async function quietly(measureOnce, isGood) {
-  for (let attempt = 1; ; attempt++) {
-    const others = watchOthers();
-    const result = await measureOnce();
-    const share = others();
-    if (isGood(result) || share < OTHERS || attempt === ATTEMPTS) return result;
-    note(`others used ${share.toFixed(2)} CPUs meanwhile: once more`);
-  }
-}
 
 // --- the two processes ------------------------------------------------------------------------------
 
@@ -143,9 +129,9 @@ const has = (sessions, url) => sessions.some(({ session }) => idOf(url).startsWi
 
 /** Checks that nobody noticed: no packet lost, no freeze, the same connections. */
 async function judge(label, pages, { viewers }) {
-  for (const [i, { lost, packets, freezes, frozen }] of viewers.entries()) {
+  for (const [i, { lost, packets, frozen }] of viewers.entries()) {
     ok(lost === 0 && packets > 0, `${label}: viewer ${i + 1} misses no packet`, `${lost} of ${packets}`);
-    ok(freezes === 0, `${label}: viewer ${i + 1} sees no freeze`, `${freezes}, ${frozen.toFixed(2)} s`);
+    ok(frozen < STALL_S, `${label}: viewer ${i + 1} sees the picture move`, `frozen for ${frozen.toFixed(2)} s`);
   }
   const same = await Promise.all(pages.map(unchanged));
   ok(same.every(Boolean), `${label}: nobody connects again`);
@@ -186,8 +172,7 @@ async function controlplaneOnce(signal, awayMs, url, { publisher, viewers }) {
 
 async function controlplane(label, signal, awayMs, { publisher, viewers }) {
   const urls = await Promise.all([publisher, ...viewers].map(resource));
-  const { seen, patched, late } = await quietly(() => controlplaneOnce(signal, awayMs, urls[1], { publisher, viewers }),
-    (one) => one.late <= SIGNALLING_MS && one.seen.viewers.every(({ freezes }) => freezes === 0));
+  const { seen, patched, late } = await controlplaneOnce(signal, awayMs, urls[1], { publisher, viewers });
   await judge(label, [publisher, ...viewers], seen);
   ok(late <= SIGNALLING_MS, `${label}: an old session is patched within ${SIGNALLING_MS / 1000} s`,
     `status ${patched.status}, ${late} ms`);
@@ -240,8 +225,7 @@ async function dataplaneOnce({ publisher, viewers }) {
 
 async function dataplane({ publisher, viewers }) {
   const urls = await Promise.all([publisher, ...viewers].map(resource));
-  const { silence, refused, away } = await quietly(() => dataplaneOnce({ publisher, viewers }),
-    (one) => one.silence - one.away <= MEDIA_MS);
+  const { silence, refused, away } = await dataplaneOnce({ publisher, viewers });
   ok(silence - away <= MEDIA_MS, `dataplane: packets come again within ${MEDIA_MS / 1000} s of its start`,
     `${Math.round(silence - away)} ms; it was away for ${away} ms`);
   ok(refused.status === 503 && refused.retry === '1', 'dataplane: a POST meanwhile gets 503 with Retry-After: 1',

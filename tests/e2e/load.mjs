@@ -1,15 +1,12 @@
-// Whether somebody else works on this machine: figures of time are then not the appliance's fault,
-// and are worth measuring again.
-import { note } from './tap.mjs';
+// How much of this machine's time others took: beside a bad figure it says whose fault that may be.
 import { readFileSync, readdirSync } from 'node:fs';
 
-const OTHERS = 0.15; // CPUs used by others that make a bad figure of time doubtful
-const ATTEMPTS = 3;
 const HZ = 100; // USER_HZ, the unit of /proc's times on every Linux that we run on
 
-function busyTicks() {
-  const [user, nice, system, , , irq, softirq] = readFileSync('/proc/stat', 'utf8').split('\n')[0].split(/\s+/).slice(1).map(Number);
-  return user + nice + system + irq + softirq;
+function ticks() {
+  const [user, nice, system, , , irq, softirq, stolen] =
+    readFileSync('/proc/stat', 'utf8').split('\n')[0].split(/\s+/).slice(1).map(Number);
+  return { busy: user + nice + system + irq + softirq, stolen };
 }
 
 function processes() {
@@ -39,23 +36,16 @@ function ourTicks(root) {
   return sum;
 }
 
-/** Counts from now on; the function returned says how many CPUs' worth others than `root`'s tree used. */
+/**
+ * Counts from now on; the function returned says in words how many CPUs' worth of time others than
+ * `root`'s tree used, and the host of a virtual machine kept.
+ */
 export function watchOthers(root = process.ppid) {
-  const before = { at: Date.now(), busy: busyTicks(), ours: ourTicks(root) };
+  const begin = { at: Date.now(), ours: ourTicks(root), ...ticks() };
   return () => {
-    const seconds = (Date.now() - before.at) / 1000;
-    const others = busyTicks() - before.busy - (ourTicks(root) - before.ours);
-    return Math.max(0, others / HZ / seconds);
+    const seconds = (Date.now() - begin.at) / 1000;
+    const { busy, stolen } = ticks();
+    const others = Math.max(0, busy - begin.busy - (ourTicks(root) - begin.ours));
+    return `others used ${(others / HZ / seconds).toFixed(2)} CPUs meanwhile, the host kept ${((stolen - begin.stolen) / HZ / seconds).toFixed(2)}`;
   };
-}
-
-/** Measures, and again if the result is bad while others kept the machine busy. */
-export async function quietly(measureOnce, isGood) {
-  for (let attempt = 1; ; attempt++) {
-    const others = watchOthers();
-    const result = await measureOnce();
-    const share = others();
-    if (isGood(result) || share < OTHERS || attempt === ATTEMPTS) return result;
-    note(`others used ${share.toFixed(2)} CPUs meanwhile: measured again`);
-  }
 }

@@ -6,9 +6,8 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { launch } from './browser.mjs';
 import { sleep, until } from './node.mjs';
-import { watchOthers } from './load.mjs';
 import { finish, note, ok } from './tap.mjs';
-import { measure, publish, watch } from './watch.mjs';
+import { measure, publish, STALL_S, watch } from './watch.mjs';
 
 const run = promisify(execFile);
 const [a, b] = JSON.parse(process.env.HL_READY).nodes;
@@ -73,23 +72,15 @@ async function home() {
   await until('a serves its own sessions', 10000, () => serves(a, a));
 }
 
-/** Measures; the result says what share of CPUs others used meanwhile. */
-async function measured(viewers, seconds, meanwhile) {
-  const others = watchOthers();
-  const seen = await measure(viewers, { seconds, meanwhile });
-  note(`others used ${others().toFixed(2)} CPUs meanwhile`);
-  return seen;
-}
-
 async function planned(label, order, done, { pages, viewers }) {
-  const seen = await measured(viewers, 6, async () => {
+  const seen = await measure(viewers, { seconds: 6, meanwhile: async () => {
     await sleep(1000);
     await order();
     await until(label, 4000, done);
-  });
-  for (const [i, { lost, packets, freezes }] of seen.viewers.entries()) {
+  } });
+  for (const [i, { lost, packets, frozen }] of seen.viewers.entries()) {
     ok(lost === 0 && packets > 0, `${label}: viewer ${i + 1} misses no packet`, `${lost} of ${packets}`);
-    ok(freezes === 0, `${label}: viewer ${i + 1} sees no freeze`, `${freezes}`);
+    ok(frozen < STALL_S, `${label}: viewer ${i + 1} sees the picture move`, `frozen for ${frozen.toFixed(2)} s`);
   }
   await unmoved(label, pages);
 }
@@ -114,11 +105,11 @@ async function cut() {
 }
 
 async function killed(label, { pages, viewers }, { longest = FROZEN_S, how = die } = {}) {
-  const seen = await measured(viewers, 10, async () => {
-    await sleep(1000);
+  // No longer than it takes: a browser that is short of CPU stutters at other times, too.
+  const seen = await measure(viewers, { seconds: longest + 3, meanwhile: async () => {
     await how();
     await until('b takes over', 3000, () => serves(b, a));
-  });
+  } });
   for (const [i, { frozen, packets, lost, fps }] of seen.viewers.entries()) {
     ok(frozen <= longest, `${label}: viewer ${i + 1} is frozen for ${longest} s at most`,
       `${frozen.toFixed(2)} s, ${lost} of ${packets} lost, ${fps.toFixed(1)} fps`);
@@ -148,7 +139,7 @@ async function old({ pages, viewers }) {
   note('a minute goes by');
   await sleep(60000);
   await killed('node killed after a minute', { pages, viewers });
-  const seen = await measured(viewers, 300);
+  const seen = await measure(viewers, { seconds: 300 });
   for (const [i, { fps, lost, packets, frozen }] of seen.viewers.entries()) {
     ok(fps > 10, `viewer ${i + 1} still plays five minutes later`,
       `${fps.toFixed(1)} fps, ${lost} of ${packets} lost, frozen ${frozen.toFixed(2)} s`);

@@ -1,10 +1,14 @@
 // What the scenarios do with our pages: publish, watch, and measure over a stretch of time.
 import { open } from './browser.mjs';
+import { watchOthers } from './load.mjs';
 import { base4, sleep, token } from './node.mjs';
-import { quantile } from './tap.mjs';
+import { note, quantile } from './tap.mjs';
 
 export const SIZE = '320x180';
 export const RATE = 20;
+// Browsers that share two CPUs with all the rest stutter by themselves. What the appliance can do to a
+// picture lasts longer: without the packet that it lacks it stands still until the next key frame.
+export const STALL_S = 1;
 
 /** Opens the page that publishes and goes on the air. */
 export async function publish(browser, { stream, codec, source = 'test', base = base4 }) {
@@ -86,11 +90,13 @@ const minus = (after, before) => Object.fromEntries(Object.entries(after).map(([
  */
 export async function measure(viewers, { publisher = null, seconds = 20, meanwhile = null } = {}) {
   await Promise.all(viewers.map(probe));
+  const others = watchOthers();
   const before = await Promise.all(viewers.map(received));
   const sentBefore = publisher && await sent(publisher);
   await Promise.all([sleep(1000 * seconds), meanwhile?.()]);
   const after = await Promise.all(viewers.map(received));
   const out = publisher && minus(await sent(publisher), sentBefore);
+  note(others());
   const ages = await Promise.all(viewers.map((page) => page.evaluate(() => globalThis.probe.ages)));
   return {
     rate: out ? (1000 * out.frames) / out.at : null,
