@@ -4,7 +4,7 @@ import { base4, base6, baseTls, ctl, end, here, isLive, start, token, until } fr
 import { openings, openingText } from './opening.mjs';
 import { pages } from './pages.mjs';
 import { finish, note, ok, quantile } from './tap.mjs';
-import { latencyText, measure, publish, RATE, STALL_S, watch } from './watch.mjs';
+import { latencyText, measure, publish, RATE, watch } from './watch.mjs';
 
 const FIRST_MS = 1000; // from the opening of the page to the first picture, of most
 const SETTLE_MS = 3000;
@@ -29,7 +29,7 @@ function judge(label, names, { viewers }, rate) {
     const six = /IPv6/.test(names[i]);
     ok(viewer.from.startsWith('[') === six, `${who} gets its media over ${six ? 'IPv6' : 'IPv4'}`, viewer.from);
     ok(viewer.energy > 0, `${who} hears sound`, `energy ${viewer.energy.toFixed(4)}`);
-    ok(viewer.frozen < STALL_S, `${who} sees the picture move`, `frozen for ${viewer.frozen.toFixed(2)} s`);
+    ok(viewer.moves, `${who} sees the picture move`, `frozen for ${viewer.frozen.toFixed(2)} s`);
     ok(viewer.lost === 0, `${who} misses no packet`, `${viewer.lost} of ${viewer.packets}`);
     if (viewer.ages.length) note(`${who}: glass to glass ${latencyText(viewer.ages)}`);
   });
@@ -122,8 +122,8 @@ async function fromPassive() {
     await until('a publisher that is the DTLS server goes live', 10000, () => isLive(stream));
     const viewer = await watch(await browser('view'), { stream });
     await viewer.waitForTimeout(SETTLE_MS);
-    const { viewers: [{ fps, energy }] } = await measureQuietly([viewer], { seconds: 4, rate: 30 });
-    ok(fps > 20, 'setup:passive: a viewer decodes what such a publisher sends', `${fps.toFixed(1)} fps`);
+    const { viewers: [{ fps, energy }] } = await measure([viewer], { seconds: 4 });
+    ok(fps > 10, 'setup:passive: a viewer decodes what such a publisher sends', `${fps.toFixed(1)} fps`);
     note(`setup:passive: sound energy ${energy.toFixed(4)} (the publisher's track is silent)`);
     await closeAll([viewer]);
   } finally {
