@@ -171,7 +171,8 @@ bool stream_record_valid(const struct stream_record *r)
         return false;
     return r->state != JOURNAL_OPEN ||
            (r->live <= 1 && r->stalled <= 1 && r->group < MSG_GROUPS && r->remote <= 1 &&
-            ends(r->name, sizeof(r->name)) && stream_name_valid(r->name) && tracks_valid(r));
+            r->home < ABI_MAX_WORKERS && ends(r->name, sizeof(r->name)) &&
+            stream_name_valid(r->name) && tracks_valid(r));
 }
 
 // ---- the file

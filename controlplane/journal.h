@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define JOURNAL_VERSION 2u
+#define JOURNAL_VERSION 3u
 #define JOURNAL_FILE "sessions"
 #define JOURNAL_ETAG_MAX 16
 #define JOURNAL_CLIENT_MAX 64
@@ -57,7 +57,8 @@ struct stream_record {
     uint8_t live, stalled;
     uint8_t group;  // protection group
     uint8_t remote; // the partner has its publisher
-    uint8_t pad[3];
+    uint8_t home;   // worker of its publisher, as msg_session_open has it
+    uint8_t pad[2];
     uint64_t trunk_id;
     char name[STREAM_NAME_MAX + 8];
     struct sdp_tracks tracks;

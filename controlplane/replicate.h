@@ -75,9 +75,10 @@ void replicate_right(struct replicate *r, const struct session *session,
 void replicate_message(struct replicate *r, const struct msg_head *m);
 // The dataplane is another process. To be called before anything else is sent to it.
 void replicate_dataplane(struct replicate *r);
-// Where the partner would serve a session of `worker`: writes up to 2 addresses. Also while it is
-// away: it comes back to where it was, and a client that knows the place need not be told anew.
-unsigned replicate_candidates(const struct replicate *r, uint32_t worker, struct abi_addr out[2]);
+// Where the partner would serve a session of worker `home` (see msg_session_open): writes up to 2
+// addresses. Also while it is away: it comes back to where it was, and a client that knows the
+// place need not be told anew.
+unsigned replicate_candidates(const struct replicate *r, uint8_t home, struct abi_addr out[2]);
 
 // As session_await. The wait is over when the partner has the session, after REPLICATE_SYNC_MS, or
 // when either is gone. -ENOTCONN: the partner is away, or the session not protected; -EAGAIN: too

@@ -358,7 +358,7 @@ const char *replicate_refusal(const struct replicate *r)
     return NULL;
 }
 
-unsigned replicate_candidates(const struct replicate *r, uint32_t worker, struct abi_addr out[2])
+unsigned replicate_candidates(const struct replicate *r, uint8_t home, struct abi_addr out[2])
 {
     unsigned n = 0;
     if (r == NULL || r->config->protection.protect == PROTECT_OFF)
@@ -368,6 +368,6 @@ unsigned replicate_candidates(const struct replicate *r, uint32_t worker, struct
     if (r->config->parsed.partner.media6.family != 0)
         out[n++] = r->config->parsed.partner.media6;
     for (unsigned i = 0; i < n; i++)
-        out[i].port = (uint16_t)(out[i].port + worker % r->partner_workers);
+        out[i].port = (uint16_t)(out[i].port + home % r->partner_workers);
     return n;
 }

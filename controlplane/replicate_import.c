@@ -11,9 +11,11 @@
 
 // ---- streams
 
-static uint32_t our_worker(const struct replicate *r, uint32_t theirs)
+// Where we have what is at worker `home` of the node that accepted it: clients of our own come back
+// to where they know us.
+static uint32_t our_worker(const struct replicate *r, uint8_t home)
 {
-    return theirs % r->set->abi->workers;
+    return home % r->set->abi->workers;
 }
 
 // Whether the partner may say what stream `name` is: we have none, its own, or one that nobody
@@ -40,7 +42,7 @@ static int feed_anew(struct replicate *r, const struct stream_record *record, ui
                      struct stream **out)
 {
     struct streams *streams = r->set->streams;
-    uint32_t worker = our_worker(r, record->source_worker);
+    uint32_t worker = our_worker(r, record->home);
     struct stream *stream = streams_find(streams, record->name);
     if (stream != NULL && !stream_compatible(stream, &record->tracks))
         session_end_viewers(stream, END_STREAM_GONE);
@@ -77,7 +79,7 @@ void import_stream(struct replicate *r, const union wire_frame *frame)
         return;
     }
     bool same = stream != NULL && stream->remote && stream->trunk_id == record->trunk_id &&
-                stream->source_worker == our_worker(r, record->source_worker) &&
+                stream->source_worker == our_worker(r, record->home) &&
                 same_tracks(&stream->tracks, &record->tracks);
     int rc = 0;
     if (same && stream->group != group) {
@@ -94,6 +96,7 @@ void import_stream(struct replicate *r, const union wire_frame *frame)
         return;
     }
     stream->seen = true;
+    stream_at_home(r->set->streams, stream, record->home);
     follow_state(r, stream, record);
     streams_sync(r->set->streams);
 }
@@ -155,7 +158,7 @@ static int add(struct replicate *r, const struct session_record *record, uint8_t
     if (stream == NULL || !stream_fed(stream))
         return -ENOENT;
     struct session *s = session_adopt(set, (enum session_role)record->open.role,
-                                      our_worker(r, record->worker), record->token);
+                                      our_worker(r, record->open.home), record->token);
     if (s == NULL)
         return -ENOSPC;
     uint64_t id = s->open.head.id;

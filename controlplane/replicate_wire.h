@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define WIRE_MAGIC 0x70726c68u // "hlrp"; another byte order reads as another magic
-#define WIRE_VERSION 5u
+#define WIRE_VERSION 6u
 #define WIRE_FRAME_MAX 4096 // bytes, head included
 #define WIRE_REASON_MAX 128
 #define WIRE_MATCH_MAX 256 // If-Match of a forwarded request, NUL included
@@ -116,8 +116,8 @@ struct wire_token {
 struct wire_session {
     struct wire_head head;
     uint8_t owner, pad[7];
-    struct session_record record; // id, stream id and group are the sender's; so is worker, the
-                                  // receiver's is this modulo its own number
+    struct session_record record; // id, stream id, group and worker are the sender's; the
+                                  // receiver's worker is open.home modulo its own number
 };
 
 // X(name, why a node has no copy of its partner's session, in words for operators of the other).

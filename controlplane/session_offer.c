@@ -138,7 +138,7 @@ static unsigned candidates(const struct session *session,
     for (unsigned i = 0; i < n; i++)
         out[i].addr.port = (uint16_t)(port + session->worker);
     struct abi_addr partner[2];
-    unsigned more = replicate_candidates(session->set->replicate, session->worker, partner);
+    unsigned more = replicate_candidates(session->set->replicate, session->open.home, partner);
     for (unsigned i = 0; i < more && n < SESSION_MAX_CANDIDATES; i++)
         out[n++].addr = partner[i];
     for (unsigned i = 0; i < n; i++)

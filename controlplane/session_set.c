@@ -149,7 +149,8 @@ static struct session *make(struct sessions *set, enum session_role role, uint32
         .created_clock_ms = session_clock_ms(),
         .since_ms = set->now_ms(),
         .open = {.head = {.type = MSG_SESSION_OPEN, .length = sizeof(s->open), .id = id},
-                 .role = (uint8_t)role},
+                 .role = (uint8_t)role,
+                 .home = (uint8_t)worker},
     };
     return s;
 }

@@ -96,6 +96,7 @@ void streams_save(struct streams *s, const struct stream *st, enum journal_state
     if (state == JOURNAL_OPEN) {
         r.since_ms = st->since_ms;
         r.source_worker = st->source_worker;
+        r.home = st->home;
         r.live = st->live;
         r.stalled = st->stalled;
         r.group = st->group;
@@ -168,6 +169,7 @@ int stream_publish(struct streams *s, const char *name, struct session *publishe
         return rc;
     st->publisher = publisher;
     st->source_worker = worker;
+    st->home = (uint8_t)worker;
     st->tracks = *tracks;
     st->live = st->stalled = false;
     st->current = 0; // everyone who has it gets the new tracks and source
@@ -188,6 +190,16 @@ void stream_protect(struct streams *s, struct stream *st, uint8_t group, bool re
     st->group = group;
     st->remote = remote;
     st->trunk_id = trunk_id;
+    s->dirty = true;
+    streams_save(s, st, JOURNAL_OPEN);
+}
+
+void stream_at_home(struct streams *s, struct stream *st, uint8_t home)
+{
+    if (st->home == home)
+        return;
+    st->home = home;
+    st->current = 0;
     s->dirty = true;
     streams_save(s, st, JOURNAL_OPEN);
 }
@@ -295,6 +307,7 @@ int streams_restore(struct streams *s, const struct stream_record *r, uint64_t n
     st->gone_ms = now_ms;
     st->tracks = r->tracks;
     st->source_worker = r->source_worker;
+    st->home = r->home;
     st->live = r->live;
     st->stalled = r->stalled;
     st->since_ms = r->since_ms;

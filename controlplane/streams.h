@@ -27,6 +27,7 @@ struct stream {
     uint32_t viewer_count;
     uint32_t worker_viewers[ABI_MAX_WORKERS];
     uint32_t source_worker;
+    uint8_t home;      // of the publisher, see msg_session_open
     bool live;         // packets flow
     bool stalled;      // packets flowed, and stopped or ended with BYE
     uint64_t since_ms; // live since, since the epoch
@@ -71,6 +72,8 @@ int stream_publish(struct streams *streams, const char *name, struct session *pu
 // Says which protection group the stream belongs to, and whether the partner feeds it.
 void stream_protect(struct streams *streams, struct stream *stream, uint8_t group, bool remote,
                     uint64_t trunk_id);
+// Its publisher is at worker `home` of the node that accepted it; at first that is taken to be us.
+void stream_at_home(struct streams *streams, struct stream *stream, uint8_t home);
 // Whether somebody publishes it, here or at the partner.
 bool stream_fed(const struct stream *stream);
 // A number that changes with every change of a stream.

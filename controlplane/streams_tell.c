@@ -12,6 +12,7 @@ static int tell_open(struct streams *s, struct stream *st, uint32_t worker)
         .source_worker = (uint8_t)st->source_worker,
         .tracks = st->tracks.count,
         .group = st->group,
+        .home = st->home,
         .peers = st->group != 0, // partner 0, if we are the source then
         .trunk_id = st->group != 0 ? st->trunk_id : 0,
     };

@@ -47,6 +47,7 @@ struct session *tables_open_session(struct tables *tables, const struct msg_sess
     session->role = open->role;
     session->stream = open->stream;
     session->tracks = open->tracks;
+    session->home = open->home;
     session->heard_ns = session->opened_ns = now_ns;
     memcpy(session->track, open->track, sizeof(session->track));
     session->ssrc = (uint32_t)tables_random();

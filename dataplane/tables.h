@@ -143,6 +143,7 @@ struct session {
     bool unsafe;          // the partner may use its numbers for other packets: it has to end
     bool adopted;         // the path is the one that the partner told us
     uint8_t numbers_told; // bit t: the partner was told of track t's numbers
+    uint8_t home;         // as SESSION_OPEN says
     uint64_t heard_ns, opened_ns;
     uint32_t rtcp_index; // next SRTCP index
     uint32_t ssrc;       // of our RTCP towards a publisher; random
@@ -252,6 +253,7 @@ struct stream {
     uint8_t peers;      // bit p: partner p gets it while we are the source
     uint32_t publisher; // session slot on this worker; MAP_NONE: elsewhere or none
     uint8_t source_worker;
+    uint8_t home; // as STREAM_OPEN says
     uint8_t tracks;
     uint8_t state;    // enum stream_state, as last told
     uint32_t forward; // other workers that want it

@@ -107,6 +107,7 @@ struct stream *tables_open_stream(struct tables *tables, const struct msg_stream
     memset(stream, 0, sizeof(*stream));
     stream->publisher = MAP_NONE;
     stream->source_worker = open->source_worker;
+    stream->home = open->home;
     stream->tracks = open->tracks;
     tables_name_trunk(tables, stream, open->trunk_id);
     stream->group = open->group;
@@ -134,6 +135,7 @@ void tables_update_stream(struct tables *tables, struct stream *stream,
     tables_name_trunk(tables, stream, open->trunk_id);
     stream->group = open->group;
     stream->peers = open->peers;
+    stream->home = open->home;
     if (stream->source_worker != open->source_worker) {
         stream->source_worker = open->source_worker;
         tables_reset_source(tables, stream);

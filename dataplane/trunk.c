@@ -32,8 +32,9 @@ void trunk_set_peer(struct worker *worker, uint8_t number, const struct msg_peer
         protect_rx_init(worker->protect, &peer->rx, PROFILE_AEAD_AES_128_GCM, message->remote) == 0;
 }
 
+// Towards the partner's worker that has what is at worker `home` of the node where it began.
 static void fill_path(const struct worker *worker, const struct peer *peer, uint8_t number,
-                      struct frame_path *path)
+                      uint8_t home, struct frame_path *path)
 {
     const struct abi_config *config = worker->dp->config;
     bool ip4 = peer->remote4.family != 0;
@@ -43,15 +44,17 @@ static void fill_path(const struct worker *worker, const struct peer *peer, uint
                                 .src = ip4 ? config->media4 : config->media6,
                                 .dst = ip4 ? peer->remote4 : peer->remote6};
     path->src.port = (uint16_t)(path->src.port + worker->id);
-    path->dst.port = (uint16_t)(path->dst.port + worker->id % peer->workers);
+    path->dst.port = (uint16_t)(path->dst.port + home % peer->workers);
     memcpy(path->src_mac, &worker->dp->port.mac, sizeof(path->src_mac));
     uint64_t mac = atomic_load_explicit(&worker->dp->peer_mac[number], memory_order_relaxed);
     memcpy(path->dst_mac, &mac, sizeof(path->dst_mac));
 }
 
-// Seals a record, and the RTP packet that follows it, and sends them to one partner.
-static void send_record(struct worker *worker, uint8_t number, const struct record *record,
-                        size_t record_size, const uint8_t *rtp, size_t rtp_size)
+// Seals a record, and the RTP packet that follows it, and sends them to one partner; `home` as the
+// stream or session says that it is about.
+static void send_record(struct worker *worker, uint8_t number, uint8_t home,
+                        const struct record *record, size_t record_size, const uint8_t *rtp,
+                        size_t rtp_size)
 {
     struct peer *peer = &worker->peers[number];
     if (!peer->present ||
@@ -61,7 +64,7 @@ static void send_record(struct worker *worker, uint8_t number, const struct reco
     }
     struct frame_path path;
     struct frame_template frame;
-    fill_path(worker, peer, number, &path);
+    fill_path(worker, peer, number, home, &path);
     frame_template_init(&frame, &path);
     size_t payload = record_size + rtp_size;
     size_t length = RTP_HEADER + payload + PROTECT_TAG_ROOM;
@@ -105,7 +108,7 @@ void trunk_send_media(struct worker *worker, uint8_t peer, const struct stream *
                             .payload = media->payload,
                             .trunk_id = stream->trunk_id,
                             .media = {.index = media->index, .timestamp = media->timestamp}};
-    send_record(worker, peer, &record, MEDIA_HEAD, media->bytes,
+    send_record(worker, peer, stream->home, &record, MEDIA_HEAD, media->bytes,
                 (size_t)media->header + media->payload);
 }
 
@@ -118,7 +121,8 @@ void trunk_send_feedback(struct worker *worker, const struct session *session, c
         return;
     struct record record = {.type = RECORD_FEEDBACK, .trunk_id = stream->trunk_id};
     memcpy(record.ufrag, session->ice.ufrag, sizeof(record.ufrag));
-    send_record(worker, worker->groups[group].config.peer, &record, FEEDBACK_HEAD, rtcp, size);
+    send_record(worker, worker->groups[group].config.peer, session->home, &record, FEEDBACK_HEAD,
+                rtcp, size);
 }
 
 static void tell_source(struct worker *worker, struct stream *stream, uint8_t peer)
@@ -142,7 +146,7 @@ static void tell_source(struct worker *worker, struct stream *stream, uint8_t pe
                        .clock_timestamp = track->clock.timestamp,
                        .clock_ntp = track->clock.ntp,
                        .clock_age_ns = track->clock.ntp ? worker->now_ns - track->clock.at_ns : 0}};
-        send_record(worker, peer, &record, SOURCE_HEAD, NULL, 0);
+        send_record(worker, peer, stream->home, &record, SOURCE_HEAD, NULL, 0);
     }
 }
 
@@ -178,11 +182,12 @@ static void ask(struct worker *worker, struct stream *stream, uint8_t peer)
         for (uint8_t i = 0; i < record.count; i++)
             record.nack[i] = rtp_nearest_seq(gaps->highest, seqs[i]);
         if (record.count)
-            send_record(worker, peer, &record, HEAD + record.count * sizeof(uint64_t), NULL, 0);
+            send_record(worker, peer, stream->home, &record, HEAD + record.count * sizeof(uint64_t),
+                        NULL, 0);
         if (track->key_wanted && worker->now_ns - track->trunk_key_asked_ns > KEY_AGAIN_NS) {
             track->trunk_key_asked_ns = worker->now_ns;
             record.type = RECORD_KEY;
-            send_record(worker, peer, &record, HEAD, NULL, 0);
+            send_record(worker, peer, stream->home, &record, HEAD, NULL, 0);
         }
     }
 }

@@ -161,7 +161,8 @@ static struct rte_mbuf *take_record(struct worker *worker, uint8_t peer, struct 
     size_t size = rte_pktmbuf_data_len(m) - RTP_HEADER;
     struct stream *stream =
         size >= HEAD ? tables_by_trunk(&worker->tables, record->trunk_id) : NULL;
-    if (!stream || record->track >= stream->tracks) {
+    if (!stream || record->track >= stream->tracks ||
+        (record->type != RECORD_FEEDBACK && stream->source_worker != worker->id)) {
         worker_drop(worker, DROP_trunk_malformed);
         return NULL;
     }

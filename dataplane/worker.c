@@ -151,17 +151,25 @@ static bool handle_bfd(struct worker *worker, struct rte_mbuf *m, const struct p
     return hand_over(worker, worker->dp->post[0].frames_from[worker->id], m);
 }
 
+// Whose a UDP port of that address is; dp->workers: nobody's. A partner may have more workers than
+// we: what was at those is here as msg_session_open.home says.
+static uint32_t owner_of(const struct worker *worker, const struct abi_addr *dst)
+{
+    const struct abi_config *config = worker->dp->config;
+    const struct abi_addr *local = dst->family == 4 ? &config->media4 : &config->media6;
+    uint32_t number = (uint32_t)dst->port - local->port, workers = worker->dp->workers;
+    if (failover_same_host(local, dst))
+        return number < workers ? number : workers;
+    return failover_taken(worker, dst) && number < ABI_MAX_WORKERS ? number % workers : workers;
+}
+
 // Ours by address, then to the worker that owns the UDP port. True if it is this one.
 static bool is_for_me(struct worker *worker, const struct parsed *parsed, struct rte_mbuf *m,
                       bool *taken)
 {
-    const struct abi_config *config = worker->dp->config;
-    const struct abi_addr *local = parsed->family == 4 ? &config->media4 : &config->media6;
-    uint32_t owner = (uint32_t)parsed->dst.port - local->port;
+    uint32_t owner = owner_of(worker, &parsed->dst);
     *taken = false;
-    bool ours = (local->family == parsed->family && memcmp(local->ip, parsed->dst.ip, 16) == 0) ||
-                failover_taken(worker, &parsed->dst);
-    if (!ours || owner >= worker->dp->workers) {
+    if (owner == worker->dp->workers) {
         worker_drop(worker, DROP_not_ours);
         return false;
     }

@@ -5,10 +5,12 @@
 #include <rte_cycles.h>
 #include <stdio.h>
 
-static struct rte_ring *mailbox(const char *kind, uint32_t from, uint32_t to)
+// Names are the process's, and a test has several ports in one.
+static struct rte_ring *mailbox(const struct dataplane *dp, const char *kind, uint32_t from,
+                                uint32_t to)
 {
     char name[RTE_RING_NAMESIZE];
-    snprintf(name, sizeof(name), "%s_%u_%u", kind, from, to);
+    snprintf(name, sizeof(name), "%s%u_%u_%u", kind, dp->port.id, from, to);
     return rte_ring_create(name, MAILBOX_SIZE, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ);
 }
 
@@ -26,9 +28,9 @@ static int make_post(struct dataplane *dp, uint32_t id)
         if (from == id)
             continue;
         if (!post->frames_from[from])
-            post->frames_from[from] = mailbox("frames", from, id);
+            post->frames_from[from] = mailbox(dp, "frames", from, id);
         if (!post->media_from[from])
-            post->media_from[from] = mailbox("media", from, id);
+            post->media_from[from] = mailbox(dp, "media", from, id);
         if (!post->frames_from[from] || !post->media_from[from])
             return -ENOMEM;
     }

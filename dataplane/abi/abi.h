@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define ABI_MAGIC 0x68746c73u // "htls"
-#define ABI_VERSION_NUMBER 10
+#define ABI_VERSION_NUMBER 11
 #define ABI_VERSION ((uint32_t)ABI_VERSION_NUMBER)
 
 // Stands in both programs, so that a file can be asked for its version without being run.

@@ -96,8 +96,8 @@ static bool check_session_open(const struct msg_head *head)
 {
     const struct msg_session_open *m = (const void *)head;
     return m->stream != 0 && (m->role == ROLE_PUBLISH || m->role == ROLE_PLAY) &&
-           m->group < MSG_GROUPS && m->imported <= 1 && m->again <= 1 && check_ice(&m->ice) &&
-           check_tracks(m->track, m->tracks);
+           m->group < MSG_GROUPS && m->imported <= 1 && m->again <= 1 &&
+           m->home < ABI_MAX_WORKERS && check_ice(&m->ice) && check_tracks(m->track, m->tracks);
 }
 
 static bool check_session_keys(const struct msg_head *head)
@@ -127,8 +127,8 @@ static bool check_dtls_received(const struct msg_head *head)
 static bool check_stream_open(const struct msg_head *head)
 {
     const struct msg_stream_open *m = (const void *)head;
-    return m->source_worker < ABI_MAX_WORKERS && m->group < MSG_GROUPS &&
-           m->peers < 1u << MSG_PEERS && (m->trunk_id || !m->peers) &&
+    return m->source_worker < ABI_MAX_WORKERS && m->home < ABI_MAX_WORKERS &&
+           m->group < MSG_GROUPS && m->peers < 1u << MSG_PEERS && (m->trunk_id || !m->peers) &&
            check_tracks(m->track, m->tracks);
 }
 

@@ -155,7 +155,10 @@ struct msg_session_open {
     uint8_t group;    // protection group, 1..MSG_GROUPS - 1; 0: not protected, always ours
     uint8_t imported; // 1: from the partner, whose numbers SESSION_ADOPT says; none are made up
     uint8_t again;    // 1: it had keys already; one that is not there any more has lost its numbers
-    uint8_t pad[3];   // and would start over with keys that were used
+                      // and would start over with keys that were used
+    uint8_t home;     // the worker, of the node that accepted it, whose port its client was told;
+                      // with a partner it is at this one modulo the node's number of workers
+    uint8_t pad[2];
     struct msg_ice ice;
     struct msg_track track[MSG_MAX_TRACKS];
 };
@@ -191,7 +194,9 @@ struct msg_stream_open {
     uint8_t tracks;
     uint8_t group; // of the publisher's session; 0: it is ours alone
     uint8_t peers; // bit p: partner p gets the stream over its trunk while we are the source
-    uint8_t pad[4];
+    uint8_t home;  // as the publisher's session says: a partner's source worker is this one modulo
+                   // its number of workers
+    uint8_t pad[3];
     uint64_t trunk_id; // names the stream on trunks, the same on every node; 0: not on any
     struct msg_track track[MSG_MAX_TRACKS]; // as negotiated with the publisher
 };

@@ -109,7 +109,10 @@ void loader_config(const struct abi_config *config, struct steer_config *out)
         memcpy(out->v6[out->v6_count++], config->take6.ip, 16);
     out->bfd = config->bfd != 0;
     out->port_low = port;
-    out->port_high = (uint16_t)(port + config->workers - 1);
+    // A partner may have more workers than we.
+    bool takes = config->take4.family || config->take6.family;
+    uint32_t ports = takes ? ABI_MAX_WORKERS : config->workers;
+    out->port_high = (uint16_t)(port + ports - 1 > UINT16_MAX ? UINT16_MAX : port + ports - 1);
     out->vlan = config->vlan;
     out->own_l3 = config->own_l3;
 }

@@ -40,6 +40,38 @@ void pair_pass(struct pair *pair, uint64_t ms)
     }
 }
 
+struct client pair_client(const struct pair *pair, int node, const struct client *client)
+{
+    struct client there = *client;
+    there.worker = client->home % pair->workers[node];
+    return there;
+}
+
+struct session *pair_session(const struct pair *pair, int node, const struct client *client)
+{
+    uint32_t worker = client->home % pair->workers[node];
+    return tables_session(&pair->node[node].workers[worker].tables, client->id);
+}
+
+uint64_t pair_drops(const struct pair *pair, int node, enum drop what)
+{
+    uint64_t drops = 0;
+    for (unsigned w = 0; w < pair->workers[node]; w++)
+        drops += pair->node[node].workers[w].stats->drop[what];
+    return drops;
+}
+
+// From a client to the address of a's that it knows, or to the node's own. Another worker than its
+// own may be the one to find it.
+static void inject(struct pair *pair, int node, const struct client *client, const void *data,
+                   size_t size)
+{
+    bool taken = atomic_load(&pair->node[node].dp.taken);
+    struct abi_addr to = pair->node[taken ? 0 : node].config.media4;
+    to.port = (uint16_t)(to.port + client->home % pair->workers[taken ? 0 : node]);
+    world_inject_to(&pair->node[node], 0, &client->addr, &to, data, size);
+}
+
 static void publish(struct pair *pair, uint32_t ssrc, uint64_t index, bool keyframe)
 {
     uint8_t wire[1600], body[300];
@@ -48,7 +80,7 @@ static void publish(struct pair *pair, uint32_t ssrc, uint64_t index, bool keyfr
                              sizeof(body), wire);
     for (int n = 0; n < 2; n++)
         if (pair_has_address(pair, n))
-            world_inject(&pair->node[n], 0, &pair->publisher.addr, 7000, wire, size);
+            inject(pair, n, &pair->publisher, wire, size);
     pair->now += MS;
     pair_turn(pair);
 }
@@ -74,7 +106,7 @@ void pair_nack(struct pair *pair, unsigned viewer, uint16_t seq, int node)
         return;
     for (int n = 0; n < 2; n++)
         if (node == n ? pair->alive[n] : node < 0 && pair_has_address(pair, n))
-            world_inject(&pair->node[n], 0, &client->addr, 7000, packet, size);
+            inject(pair, n, client, packet, size);
 }
 
 // ---- death and return
@@ -99,14 +131,16 @@ static void start_anew(struct pair *pair, int node)
     }
     pair->node[node].now_ns = pair->now;
     world_restart(&pair->node[node]);
-    // Ring ports have no link addresses of their own.
-    memcpy(pair->node[node].workers[0].self.mac, &dp->port.mac, 6);
     pair->alive[node] = true;
-    struct rte_mbuf *old; // what came while nobody was there
-    char name[16];
-    snprintf(name, sizeof(name), "node%c_rx_0", 'a' + node);
-    while (rte_ring_dequeue(rte_ring_lookup(name), (void **)&old) == 0)
-        rte_pktmbuf_free(old);
+    for (unsigned w = 0; w < pair->workers[node]; w++) {
+        // Ring ports have no link addresses of their own.
+        memcpy(pair->node[node].workers[w].self.mac, &dp->port.mac, 6);
+        struct rte_mbuf *old; // what came while nobody was there
+        char name[32];
+        snprintf(name, sizeof(name), "node%c_rx_%u", 'a' + node, w);
+        while (rte_ring_dequeue(rte_ring_lookup(name), (void **)&old) == 0)
+            rte_pktmbuf_free(old);
+    }
 }
 
 void pair_lose(struct pair *pair, int node)
@@ -115,14 +149,20 @@ void pair_lose(struct pair *pair, int node)
     pair->lost[node] = true;
 }
 
+static void leave(struct pair *pair, int node, const struct client *client)
+{
+    struct client there = pair_client(pair, node, client);
+    world_leave(&pair->node[node], &there);
+}
+
 // As if there had been no table to adopt.
 static void forget(struct pair *pair, int node)
 {
     struct msg_head close = {
         .type = MSG_STREAM_CLOSE, .length = sizeof(struct msg_stream_close), .id = STREAM_ID};
-    world_leave(&pair->node[node], &pair->publisher);
+    leave(pair, node, &pair->publisher);
     for (unsigned v = 0; v < PAIR_VIEWERS; v++)
-        world_leave(&pair->node[node], &pair->viewer[v].client);
+        leave(pair, node, &pair->viewer[v].client);
     pair_tell(pair, node, &close);
     world_turn(&pair->node[node]);
     pair->node[node].out_count = 0;
@@ -163,27 +203,33 @@ static void name_ports(struct pair *pair)
     for (int n = 0; n < 2; n++) {
         uint8_t mac[6] = {2, 0, 0, 0, 0, (uint8_t)(n + 1)};
         memcpy(&pair->node[n].dp.port.mac, mac, 6);
-        memcpy(pair->node[n].workers[0].self.mac, mac, 6);
+        for (unsigned w = 0; w < pair->workers[n]; w++)
+            memcpy(pair->node[n].workers[w].self.mac, mac, 6);
     }
 }
 
 static int start_nodes(struct pair *pair)
 {
-    struct abi_config config = {.workers = 1,
+    uint32_t workers = RTE_MAX(pair->workers[0], pair->workers[1]);
+    struct abi_config config = {.workers = workers,
                                 .max_sessions = 16,
-                                .rx_mbufs = 4096,
-                                .tx_mbufs = 4096,
+                                .rx_mbufs = 4096 / workers,
+                                .tx_mbufs = 4096 / workers,
                                 .cache_mbufs = 2048,
                                 .own_l3 = 1,
                                 .bfd = 1,
                                 .media4 = {.ip = {10, 9, 0, 1}, .port = 7000, .family = 4}};
     struct abi_addr a = config.media4, b = config.media4;
     b.ip[3] = 2;
+    if (world_start_eal(&config))
+        return -1;
+    config.workers = pair->workers[0];
     snprintf(config.device, sizeof(config.device), "nodea");
     if (!pair->apart)
         config.take4 = b;
-    if (world_start(&pair->node[0], &config))
+    if (world_start_node(&pair->node[0], &config))
         return -1;
+    config.workers = pair->workers[1];
     snprintf(config.device, sizeof(config.device), "nodeb");
     config.media4 = b;
     if (!pair->apart)
@@ -199,16 +245,17 @@ static void join(struct pair *pair, struct client *client, enum session_role rol
 {
     client->group = PAIR_GROUP;
     srandom(pair_seed(pair, slot));
-    world_join(&pair->node[0], client, role, STREAM_ID, 0, slot, PROFILE_AEAD_AES_128_GCM, true);
+    world_join(&pair->node[0], client, role, STREAM_ID, slot % pair->workers[0], slot,
+               PROFILE_AEAD_AES_128_GCM, true);
+    struct client copy = pair_client(pair, 1, client);
     srandom(pair_seed(pair, slot));
-    world_copy(&pair->node[1], client, role, STREAM_ID, slot, PROFILE_AEAD_AES_128_GCM, true);
+    world_copy(&pair->node[1], &copy, role, STREAM_ID, slot, PROFILE_AEAD_AES_128_GCM, true);
 }
 
 static uint64_t *rtx_index(struct pair *pair, int node, const struct client *client)
 {
-    struct tables *tables = &pair->node[node].workers[0].tables;
-    struct session *session = tables_session(tables, client->id);
-    return &tables_sender(tables, session)->sub[0].rtx_index;
+    struct tables *tables = &pair->node[node].workers[client->home % pair->workers[node]].tables;
+    return &tables_sender(tables, pair_session(pair, node, client))->sub[0].rtx_index;
 }
 
 void pair_join_alone(struct pair *pair, unsigned viewer)
@@ -216,13 +263,13 @@ void pair_join_alone(struct pair *pair, unsigned viewer)
     struct pair_viewer *v = &pair->viewer[viewer];
     uint32_t slot = 2 + viewer;
     for (int n = 0; n < 2; n++) {
-        world_leave(&pair->node[n], &v->client);
+        leave(pair, n, &v->client);
         memset(&pair->control[n].numbers[viewer], 0, sizeof(pair->control[n].numbers[viewer]));
     }
     *v = (struct pair_viewer){.joins = (uint8_t)(v->joins + 1)};
     srandom(pair_seed(pair, slot));
-    world_join(&pair->node[0], &v->client, ROLE_PLAY, STREAM_ID, 0, slot, PROFILE_AEAD_AES_128_GCM,
-               true);
+    world_join(&pair->node[0], &v->client, ROLE_PLAY, STREAM_ID, slot % pair->workers[0], slot,
+               PROFILE_AEAD_AES_128_GCM, true);
     v->first_rtx = *rtx_index(pair, 0, &v->client);
 }
 
@@ -238,7 +285,10 @@ void pair_protect(struct pair *pair, unsigned viewer)
 
 int pair_start(struct pair *pair, bool apart)
 {
+    unsigned a = pair->workers[0], b = pair->workers[1];
     memset(pair, 0, sizeof(*pair));
+    pair->workers[0] = RTE_MAX(a, 1u);
+    pair->workers[1] = RTE_MAX(b, 1u);
     pair->apart = apart;
     pair->now = 1000 * MS;
     if (start_nodes(pair))
@@ -250,7 +300,7 @@ int pair_start(struct pair *pair, bool apart)
         pair_open_stream(pair, n);
     pair_meet(pair);
     pair_pass(pair, 3000);
-    join(pair, &pair->publisher, ROLE_PUBLISH, 1);
+    join(pair, &pair->publisher, ROLE_PUBLISH, PUBLISHER_SLOT);
     for (uint32_t v = 0; v < PAIR_VIEWERS; v++)
         join(pair, &pair->viewer[v].client, ROLE_PLAY, 2 + v);
     pair_pass(pair, 10);

@@ -37,6 +37,7 @@ struct pair_viewer {
 };
 
 struct pair {
+    unsigned workers[2]; // set before pair_start; 0: one
     struct world node[2];
     struct pair_control control[2];
     bool alive[2];
@@ -62,7 +63,8 @@ struct pair {
     uint8_t publisher_asked[65536]; // how often, by sequence number
 };
 
-// Starts both nodes, on one subnet or apart, has BFD come up, and joins the clients. 0, or -1.
+// Starts both nodes, on one subnet or apart, has BFD come up, and joins the clients: the one of
+// slot s at worker s of a, modulo their number. 0, or -1. All but `workers` need not be set.
 int pair_start(struct pair *pair, bool apart);
 void pair_stop(struct pair *pair);
 
@@ -76,6 +78,12 @@ void pair_publish(struct pair *pair, bool keyframe);
 void pair_speak(struct pair *pair);
 // A request of a viewer for one of its packets, to one node or to whoever has the address (-1).
 void pair_nack(struct pair *pair, unsigned viewer, uint16_t seq, int node);
+
+// The client as that node has it.
+struct client pair_client(const struct pair *pair, int node, const struct client *client);
+struct session *pair_session(const struct pair *pair, int node, const struct client *client);
+// Packets that the node's workers have dropped for that reason.
+uint64_t pair_drops(const struct pair *pair, int node, enum drop what);
 
 bool pair_serves(const struct pair *pair, int node);
 // The node dies with its table; a `crash` is over at once, else pair_revive ends it.

@@ -3,10 +3,28 @@
 #include "pair_inside.h"
 #include <stdlib.h>
 
+static uint32_t publisher_home(const struct pair *pair)
+{
+    return PUBLISHER_SLOT % pair->workers[0];
+}
+
+static uint32_t home_of(const struct pair *pair, uint64_t id)
+{
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++)
+        if (pair->viewer[v].client.id == id)
+            return pair->viewer[v].client.home;
+    return publisher_home(pair);
+}
+
 void pair_tell(struct pair *pair, int node, const void *message)
 {
-    if (pair->alive[node])
-        world_tell(&pair->node[node], 0, message);
+    const struct msg_head *head = message;
+    bool all = head->type == MSG_PEER || head->type == MSG_GROUP || head->type == MSG_STREAM_OPEN ||
+               head->type == MSG_STREAM_CLOSE;
+    uint32_t worker = home_of(pair, head->id) % pair->workers[node];
+    for (uint32_t w = 0; w < pair->workers[node] && pair->alive[node]; w++)
+        if (all || w == worker)
+            world_tell(&pair->node[node], w, message);
 }
 
 bool pair_serves(const struct pair *pair, int node)
@@ -57,7 +75,8 @@ void pair_hear(struct pair *pair, int node)
 void pair_copy_session(struct pair *pair, int node, const struct client *client,
                        enum session_role role)
 {
-    struct client copy = *client; // what it received so far is not forgotten
+    struct client copy =
+        pair_client(pair, node, client); // what it received so far is not forgotten
     srandom(pair_seed(pair, MSG_SLOT(client->id)));
     copy.imported = true;
     world_copy(&pair->node[node], &copy, role, STREAM_ID, MSG_SLOT(client->id),
@@ -184,12 +203,12 @@ static void on_dead(struct pair *pair, int node, const struct msg_session_dead *
     }
 }
 
-void pair_serve_control(struct pair *pair, int node)
+static void serve_lane(struct pair *pair, int node, uint32_t lane)
 {
     const struct msg_head *head;
     uint64_t invalid = 0;
     struct world *world = &pair->node[node];
-    while ((head = channel_peek(&world->control, 1, &invalid))) {
+    while ((head = channel_peek(&world->control, lane, &invalid))) {
         if (head->type == MSG_RIGHT_PASS)
             pass_right(pair, node, (const struct msg_right *)head);
         else if (head->type == MSG_SESSION_NUMBERS)
@@ -200,8 +219,14 @@ void pair_serve_control(struct pair *pair, int node)
             on_path(pair, node, (const struct msg_session_path *)head);
         else if (head->type == MSG_SESSION_DEAD)
             on_dead(pair, node, (const struct msg_session_dead *)head);
-        channel_release(&world->control, 1);
+        channel_release(&world->control, lane);
     }
+}
+
+void pair_serve_control(struct pair *pair, int node)
+{
+    for (uint32_t w = 0; w < pair->workers[node]; w++)
+        serve_lane(pair, node, w + 1);
 }
 
 bool pair_sees(const struct pair *pair, int node)
@@ -232,19 +257,27 @@ void pair_introduce(struct pair *pair, int node)
     struct msg_peer peer = world_partner(&pair->node[other].config.media4, node, other);
     memcpy(peer.local, &pair->round, sizeof(pair->round));
     memcpy(peer.remote, &pair->round, sizeof(pair->round));
+    peer.workers = (uint16_t)pair->workers[other];
     pair_tell(pair, node, &peer);
 }
 
 void pair_open_stream(struct pair *pair, int node)
 {
+    uint32_t home = publisher_home(pair); // it may not have joined yet
     struct msg_stream_open open = {
         .head = {.type = MSG_STREAM_OPEN, .length = sizeof(open), .id = STREAM_ID},
+        .source_worker = (uint8_t)(home % pair->workers[node]),
         .tracks = 2,
         .group = PAIR_GROUP,
+        .home = (uint8_t)home,
         .peers = 1,
         .trunk_id = PAIR_TRUNK,
         .track = {world_video(VIDEO_SSRC, RTX_SSRC), world_audio(AUDIO_SSRC)}};
+    struct msg_stream_forward forward = {
+        .head = {.type = MSG_STREAM_FORWARD, .length = sizeof(forward), .id = STREAM_ID},
+        .workers = (1u << pair->workers[node]) - 1};
     pair_tell(pair, node, &open);
+    pair_tell(pair, node, &forward); // to the source worker
 }
 
 void pair_meet(struct pair *pair)

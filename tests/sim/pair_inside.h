@@ -6,6 +6,7 @@
 
 #define OTHER(node) (1 - (node))
 #define CLIENT_MAC_LAST 9
+#define PUBLISHER_SLOT 1
 
 // What a client's keys are made of, on both nodes alike.
 static inline unsigned pair_seed(const struct pair *pair, uint32_t slot)

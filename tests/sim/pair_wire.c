@@ -114,7 +114,8 @@ static bool answers(struct pair *pair, int node, const struct client *client,
         stun_parse(frame->bytes + frame->parsed.payload, frame->parsed.length, &msg) ||
         msg.type != STUN_BINDING_REQUEST)
         return false;
-    world_answer(&pair->node[node], client, &frame->parsed.dst, msg.id, WORLD_PWD);
+    struct client there = pair_client(pair, node, client);
+    world_answer(&pair->node[node], &there, &frame->parsed.dst, msg.id, WORLD_PWD);
     return true;
 }
 

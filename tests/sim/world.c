@@ -42,14 +42,17 @@ static void set_defaults(struct abi_config *config)
         config->cache_ms = 1000;
 }
 
-int world_start(struct world *world, const struct abi_config *config)
+int world_start_eal(const struct abi_config *config)
 {
     struct abi_config filled = *config;
     char why[256];
     set_defaults(&filled);
-    if (eal_start(&filled, why, sizeof(why)))
-        return give_up(why);
-    return world_start_node(world, config);
+    return eal_start(&filled, why, sizeof(why)) ? give_up(why) : 0;
+}
+
+int world_start(struct world *world, const struct abi_config *config)
+{
+    return world_start_eal(config) ? -1 : world_start_node(world, config);
 }
 
 int world_start_node(struct world *world, const struct abi_config *config)
@@ -190,10 +193,16 @@ void world_pass(struct world *world, uint64_t ms)
 void world_inject(struct world *world, unsigned queue, const struct abi_addr *from,
                   uint16_t to_port, const void *data, size_t size)
 {
-    struct frame_path path = {.src_mac = {2, 0, 0, 0, 0, 9}, .ttl = 64, .src = *from};
+    struct abi_addr to = world->config.media4;
+    to.port = to_port;
+    world_inject_to(world, queue, from, &to, data, size);
+}
+
+void world_inject_to(struct world *world, unsigned queue, const struct abi_addr *from,
+                     const struct abi_addr *to, const void *data, size_t size)
+{
+    struct frame_path path = {.src_mac = {2, 0, 0, 0, 0, 9}, .ttl = 64, .src = *from, .dst = *to};
     memcpy(path.dst_mac, world->dp.port.mac.addr_bytes, sizeof(path.dst_mac));
-    path.dst = world->config.media4;
-    path.dst.port = to_port;
     struct frame_template t;
     frame_template_init(&t, &path);
     uint8_t bytes[2048];

@@ -41,7 +41,8 @@ struct world {
 
 struct client {
     uint64_t id;
-    uint32_t worker;
+    uint32_t worker; // on the node that is spoken to
+    uint32_t home;   // on the one that it joined
     struct abi_addr addr;
     char ufrag[MSG_UFRAG_LEN + 1], pwd[MSG_PWD_LEN + 1];
     struct stun_key key;
@@ -59,6 +60,8 @@ struct client {
 // Starts EAL, a port and the workers of `config` (media addresses and sizes filled in where zero).
 // 0, or negative with a line on standard error.
 int world_start(struct world *world, const struct abi_config *config);
+// EAL and pools for the workers of `config`; world_start has it done.
+int world_start_eal(const struct abi_config *config);
 // A second node in the same process, on ring ports of its own name (config->device).
 int world_start_node(struct world *world, const struct abi_config *config);
 void world_stop_node(struct world *world);
@@ -84,6 +87,10 @@ void world_must(bool ok, const char *what);
 // Puts a UDP datagram on the wire of worker `queue`.
 void world_inject(struct world *world, unsigned queue, const struct abi_addr *from,
                   uint16_t to_port, const void *data, size_t size);
+
+// The same to any address.
+void world_inject_to(struct world *world, unsigned queue, const struct abi_addr *from,
+                     const struct abi_addr *to, const void *data, size_t size);
 
 // What makes a node at `remote` a partner, before it has been told: each of the two has a number,
 // and so its keys.

@@ -33,7 +33,7 @@ struct msg_track world_audio(uint32_t ssrc)
 
 static void fill_ice(struct client *client, struct msg_ice *ice)
 {
-    snprintf(client->ufrag, sizeof(client->ufrag), "u%02x%05x", client->worker & 0xff,
+    snprintf(client->ufrag, sizeof(client->ufrag), "u%02x%05x", client->home & 0xff,
              (unsigned)(client->id & 0xfffff));
     snprintf(client->pwd, sizeof(client->pwd), "%.8s0123456789abcdef", client->ufrag);
     memcpy(ice->ufrag, client->ufrag, MSG_UFRAG_LEN);
@@ -125,6 +125,7 @@ static void open_session(struct world *world, struct client *client, enum sessio
         .role = (uint8_t)role,
         .group = client->group,
         .imported = client->imported,
+        .home = (uint8_t)client->home,
         .tracks = 2,
         .track = {world_video(play ? 0x1000000 + slot : VIDEO_SSRC, !rtx   ? 0
                                                                     : play ? 0x3000000 + slot
@@ -157,7 +158,7 @@ void world_connect(struct world *world, struct client *client, enum session_role
     memset(client, 0, sizeof(*client));
     client->group = group;
     client->id = (uint64_t)7 << 32 | slot;
-    client->worker = worker;
+    client->worker = client->home = worker;
     client->addr =
         (struct abi_addr){.ip = {10, 9, (uint8_t)(1 + slot / 250), (uint8_t)(1 + slot % 250)},
                           .port = (uint16_t)(40000 + worker),

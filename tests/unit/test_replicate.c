@@ -40,6 +40,7 @@ struct node {
 static uv_loop_t loop;
 static struct node a, b;
 static bool apart; // the nodes share no subnet
+static uint32_t a_workers = 1;
 static uint32_t b_sessions = SLOTS, b_streams = 4;
 
 static void report(void *opaque, int line, const char *key, const char *reason)
@@ -86,7 +87,8 @@ static void configure(struct node *n, const char *name, const char *partner, uin
         (struct abi_addr){.ip = {10, 0, 0, first ? 2 : 1}, .family = 4, .port = 7000};
     c->parsed.partner.listen = address(1, listen);
     c->parsed.partner.address = address(1, dial);
-    c->protection.partner.workers = 1;
+    c->dataplane.workers = first ? a_workers : 1;
+    c->protection.partner.workers = first ? 1 : a_workers;
     c->protection.takeover_address = !apart;
 }
 
@@ -136,7 +138,7 @@ static void serve(struct node *n)
 {
     uint64_t invalid = 0;
     channel_beat(&n->dp, uv_hrtime(), true);
-    for (uint32_t lane = 0; lane <= 1; lane++)
+    for (uint32_t lane = 0; lane <= n->config->dataplane.workers; lane++)
         for (const struct msg_head *m; (m = channel_peek(&n->dp, lane, &invalid)) != NULL;) {
             assert_int_equal(msg_check(m), 0);
             assert_true(n->count < LOG);
@@ -203,6 +205,15 @@ static int setup_apart(void **state)
     apart = true;
     int rc = setup(state);
     apart = false;
+    return rc;
+}
+
+// a has a worker more than b.
+static int setup_unlike(void **state)
+{
+    a_workers = 2;
+    int rc = setup(state);
+    a_workers = 1;
     return rc;
 }
 
@@ -986,6 +997,64 @@ static void test_a_node_comes_back(void **state)
 }
 
 // Both processes start again, and the dataplane is there first: it is not the one that served.
+// a starts again, knowing nobody.
+static void lose_a(void)
+{
+    char path[128], why[256];
+    a.config->parsed.partner.listen = address(1, replink_port(a.r->link));
+    replicate_free(a.r);
+    sessions_free(a.set);
+    channel_close(&a.dp);
+    snprintf(path, sizeof(path), "%s/" JOURNAL_FILE, a.dir);
+    assert_int_equal(unlink(path), 0);
+    a.count = 0;
+    start_control(&a);
+    assert_int_equal(channel_open(&a.dp, a.dir, why, sizeof(why)), 0);
+    await(connected, NULL);
+    await(b_holds_both, NULL);
+    pass(100);
+}
+
+// Clients of a's worker 1 know its port: that is where their sessions are whenever they are at a,
+// be it that a has lost them and has them from b again.
+static void test_workers_of_an_unlike_pair(void **state)
+{
+    char tokens[SLOTS][40], answer[8192];
+    unsigned count = 0;
+    for (bool second = false; !second; count++) {
+        char name[16];
+        snprintf(name, sizeof(name), "demo%u", count);
+        assert_true(count < 4);
+        struct session *s = post(&a, ROLE_PUBLISH, name, answer, sizeof(answer));
+        snprintf(tokens[count], sizeof(tokens[count]), "%s", session_token(s));
+        second = s->worker == 1;
+        give_keys(s);
+        await(b_has_keys, tokens[count]);
+    }
+    char *token = tokens[count - 1];
+    assert_non_null(strstr(answer, " 10.0.0.1 7001 typ host"));
+    assert_non_null(strstr(answer, " 10.0.0.2 7000 typ host"));
+    pass(30);
+    const struct session *copy = at(&b, token);
+    assert_int_equal(copy->worker, 0);
+    assert_int_equal(last(&b, MSG_SESSION_OPEN, copy->id)->open.home, 1);
+    assert_int_equal(last(&b, MSG_STREAM_OPEN, copy->stream->id)->stream.home, 1);
+    assert_int_equal(last(&b, MSG_STREAM_OPEN, copy->stream->id)->stream.source_worker, 0);
+    take_over(&b, a.r->group[0].term + 1);
+    await(b_holds_both, NULL);
+    pass(100);
+    assert_int_equal(at(&a, token)->worker, 1);
+
+    lose_a();
+    const struct session *back = at(&a, token);
+    assert_int_equal(back->worker, 1);
+    const struct logged *open = last(&a, MSG_SESSION_OPEN, back->id);
+    assert_int_equal(open->lane, 2);
+    assert_int_equal(open->open.home, 1);
+    assert_int_equal(last(&a, MSG_STREAM_OPEN, back->stream->id)->stream.source_worker, 1);
+    assert_int_equal(last(&a, MSG_STREAM_OPEN, back->stream->id)->stream.home, 1);
+}
+
 static void test_a_new_dataplane_serves_nothing(void **state)
 {
     char why[256];
@@ -1613,6 +1682,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_session_of_no_group_is_protected_later, setup_apart,
                                         teardown),
         TEST(test_a_node_comes_back),
+        cmocka_unit_test_setup_teardown(test_workers_of_an_unlike_pair, setup_unlike, teardown),
         TEST(test_a_new_dataplane_serves_nothing),
         TEST(test_ice_restarts_at_either_node),
         TEST(test_an_ice_restart_that_has_to_wait),

@@ -383,6 +383,15 @@ static void test_config_of_appliance(void **state)
     want.v4[1] = 0;
     loader_config(&config, &steer);
     assert_memory_equal(&steer, &want, sizeof(want));
+
+    // What a partner serves may be at more ports than we have.
+    config.take4 = (struct abi_addr){.ip = {10, 77, 0, 3}, .family = 4, .port = PORT_LOW};
+    loader_config(&config, &steer);
+    assert_int_equal(steer.v4_count, 2);
+    assert_int_equal(steer.port_high, PORT_LOW + ABI_MAX_WORKERS - 1);
+    config.media4.port = config.media6.port = UINT16_MAX - 4;
+    loader_config(&config, &steer);
+    assert_int_equal(steer.port_high, UINT16_MAX);
 }
 
 static void test_attach(void **state)
