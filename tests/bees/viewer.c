@@ -132,6 +132,8 @@ static void note_arrival(struct session *s, const struct abi_addr *from, uint64_
         session_step(s, BEES_STEP_packet, now_ns);
         return;
     }
+    if (now_ns <= s->last_packet_ns) // queues of several CPUs change the order a little
+        return;
     uint64_t gap = now_ns - s->last_packet_ns;
     s->last_packet_ns = now_ns;
     note_gap(s, gap, now_ns);
