@@ -112,6 +112,7 @@ static void on_tick(uv_timer_t *timer)
     waits_tick(r, now);
     refused_tick(r, now);
     patches_tick(r, now);
+    peer_tick(r);
     groups_tick(r, now);
     if (replink_up(r->link))
         replicate_tell(r);

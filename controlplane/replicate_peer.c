@@ -4,11 +4,15 @@
 #include "secret.h"
 #include <string.h>
 
-// Only workers have lanes that such messages mean something to.
-static void to_workers(struct replicate *r, const void *message)
+// Only workers have lanes that such messages mean something to. Returns those of `workers` (bit w)
+// whose lane had no room.
+static uint32_t to_workers(struct replicate *r, uint32_t workers, const void *message)
 {
+    uint32_t left = 0;
     for (uint32_t w = 0; w < r->set->abi->workers; w++)
-        session_send(r->set, 1 + w, message);
+        if (workers >> w & 1 && session_send(r->set, 1 + w, message) != 0)
+            left |= 1u << w;
+    return left;
 }
 
 // The media addresses go with their sessions. (config_to_abi says when; where the kernel holds them
@@ -18,8 +22,9 @@ bool replicate_takes_address(const struct replicate *r)
     return r->set->abi->take4.family != 0 || r->set->abi->take6.family != 0;
 }
 
-void groups_tell_dataplane(struct replicate *r)
+static void tell_groups(struct replicate *r, uint32_t workers)
 {
+    r->groups_owed = 0;
     for (unsigned g = 0; g < 2; g++) {
         struct msg_group m = {.head = {.type = MSG_GROUP, .length = sizeof(m), .id = g + 1},
                               .term = r->group[g].term,
@@ -30,11 +35,16 @@ void groups_tell_dataplane(struct replicate *r)
             m.take4 = g == 0 ? r->set->abi->media4 : r->set->abi->take4;
             m.take6 = g == 0 ? r->set->abi->media6 : r->set->abi->take6;
         }
-        to_workers(r, &m);
+        r->groups_owed |= to_workers(r, workers, &m);
     }
 }
 
-void peer_tell_dataplane(struct replicate *r)
+void groups_tell_dataplane(struct replicate *r)
+{
+    tell_groups(r, UINT32_MAX);
+}
+
+static void tell_peer(struct replicate *r, uint32_t workers)
 {
     const struct config *config = r->config;
     struct msg_peer m = {.head = {.type = MSG_PEER, .length = sizeof(m), .id = 1},
@@ -50,9 +60,25 @@ void peer_tell_dataplane(struct replicate *r)
     memcpy(m.bfd_key, config->protection.bfd.key, m.bfd_key_length);
     memcpy(m.local, r->keys[0].key, sizeof(m.local));
     memcpy(m.remote, r->keys[1].key, sizeof(m.remote));
-    to_workers(r, &m);
-    groups_tell_dataplane(r); // a group needs its partner
+    r->peer_owed = to_workers(r, workers, &m);
     dtls_wipe(&m, sizeof(m));
+}
+
+void peer_tell_dataplane(struct replicate *r)
+{
+    tell_peer(r, UINT32_MAX);
+    groups_tell_dataplane(r); // a group needs its partner
+}
+
+// Never to a worker that has taken it: its successor may be the one to read it, and would begin
+// again with keys that were used.
+void peer_tick(struct replicate *r)
+{
+    uint32_t workers = r->groups_owed | r->peer_owed;
+    if (r->peer_owed != 0)
+        tell_peer(r, r->peer_owed);
+    if (workers != 0)
+        tell_groups(r, workers);
 }
 
 // Without a connection the dataplanes can still watch each other. The trunk gets keys that nobody
@@ -71,6 +97,7 @@ void replicate_dataplane(struct replicate *r)
         return;
     r->robbed_ms = 0;
     r->bfd_state = BFD_UNKNOWN; // what its predecessor saw is past
+    r->peer_owed = 0;           // and had keys for is its own
     groups_save(r);
     groups_tell_dataplane(r);
     if (replink_up(r->link))
@@ -85,6 +112,7 @@ static int fresh_key(struct replicate *r)
 {
     r->keys[0].head = (struct wire_head){.type = WIRE_KEYS, .length = sizeof(r->keys[0])};
     r->keys[0].round = r->round;
+    r->peer_owed = 0; // of a round that is past; one half of two rounds would be worse than neither
     return secret_random(r->keys[0].key, sizeof(r->keys[0].key));
 }
 

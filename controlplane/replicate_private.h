@@ -96,6 +96,7 @@ struct replicate {
     uint64_t robbed_ms;    // when the partner took our group although nobody here had died; 0: no
     uint64_t alone_ms;     // since when a connection that there was is gone; 0: there was none
     uint64_t home_ms; // when our own group came to us; 0: it has not, or nothing is left to be done
+    uint32_t groups_owed, peer_owed; // bit w: worker w's lane had no room for GROUP, or PEER
 
     struct wait waits[REPLICATE_WAITS];
     uint32_t wait_count;
@@ -149,6 +150,7 @@ void groups_tell_dataplane(struct replicate *r);         // GROUP of both, to ev
 void keys_begin(struct replicate *r);                    // a round, if it is ours to begin
 void keys_frame(struct replicate *r, const union wire_frame *frame);
 void peer_tell_dataplane(struct replicate *r); // PEER, with this round's keys
+void peer_tick(struct replicate *r);           // what found no room of either
 
 // replicate_patch.c
 void patch_frame(struct replicate *r, const union wire_frame *frame);

@@ -739,6 +739,53 @@ static void test_a_dead_dataplane_gets_nothing_back(void **state)
     await(a_holds_its_own, NULL);
 }
 
+// More than lane and queue take, so that nothing else finds room.
+static void fill_lane(struct node *n)
+{
+    struct msg_session_close m = {
+        .head = {.type = MSG_SESSION_CLOSE, .length = sizeof(m), .id = 1ull << 32}};
+    n->alone = true;
+    while (session_send(n->set, 1, &m) == 0)
+        continue;
+}
+
+static bool b_holds_partners(void *opaque)
+{
+    return group_held(b.r, 1);
+}
+
+static bool b_is_told(void *opaque)
+{
+    const struct logged *group = last(&b, MSG_GROUP, 2), *peer = last(&b, MSG_PEER, 1);
+    return group != NULL && group->group.term == b.r->group[1].term && peer != NULL &&
+           memcmp(peer->peer.local, b.r->keys[0].key, MSG_TRUNK_KEY) == 0;
+}
+
+// Right after a start everything is said again, and the lanes are full for a moment. Without these
+// two the dataplane would not serve, or know its partner.
+static void test_groups_and_keys_wait_for_room(void **state)
+{
+    pass(50);
+    uint32_t round = b.r->round;
+    fill_lane(&b);
+    keys_begin(b.r); // it asks the leader for another round
+    take_over(&b, b.r->group[1].term + 1);
+    await(b_holds_partners, NULL);
+    for (int i = 0; i < 100 && b.r->round == round; i++)
+        uv_run(&loop, UV_RUN_ONCE);
+    assert_int_not_equal(b.r->round, round);
+    b.alone = false;
+    await(b_is_told, NULL);
+
+    // Nor is it said again to who knows it.
+    unsigned told = 0;
+    pass(4 * REPLICATE_TICK_MS);
+    for (unsigned i = 0; i < b.count; i++)
+        told += b.log[i].head.type == MSG_PEER &&
+                memcmp(b.log[i].peer.local, b.r->keys[0].key, MSG_TRUNK_KEY) == 0;
+    assert_int_equal(told, 1);
+}
+
 static bool b_is_alone(void *opaque)
 {
     return !replink_up(b.r->link);
@@ -1662,6 +1709,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_dataplanes_learn_of_each_other),
         TEST(test_keys_are_fresh_for_a_new_dataplane),
+        TEST(test_groups_and_keys_wait_for_room),
         TEST(test_a_session_stands_by),
         TEST(test_a_refused_copy),
         TEST(test_keys_that_wait),
