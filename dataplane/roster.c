@@ -265,19 +265,30 @@ static void watch_away(struct roster *roster, struct seat *seat, uint64_t now_ns
         seat->state = SEAT_RETURNS;
 }
 
+// Whether a thread that is to run the worker no longer is still at it, perhaps for good.
+static bool lingers(const struct roster *roster, uint32_t bit)
+{
+    for (uint32_t i = 0; i < roster->dp->workers; i++) {
+        const struct seat *seat = &roster->seat[i];
+        if (atomic_load_explicit(&seat->running, memory_order_acquire) &
+            ~atomic_load(&seat->wanted) & bit)
+            return true;
+    }
+    return false;
+}
+
+// Nobody is to let go of it before all others have: it would be nobody's.
 static void take_back(struct roster *roster, struct seat *seat)
 {
     uint32_t bit = 1u << seat->id;
-    for (uint32_t i = 0; i < roster->dp->workers; i++) {
-        struct seat *other = &roster->seat[i];
-        atomic_fetch_and(&other->wanted, ~bit);
-        for (unsigned us = 0;
-             us < PARK_WAIT_US && atomic_load_explicit(&other->running, memory_order_acquire) & bit;
-             us += STEP_US)
-            roster_sleep_us(STEP_US);
-        if (atomic_load(&other->running) & bit)
-            return; // at the next turn
-    }
+    if (lingers(roster, bit))
+        return;
+    for (uint32_t i = 0; i < roster->dp->workers; i++)
+        atomic_fetch_and(&roster->seat[i].wanted, ~bit);
+    for (unsigned us = 0; us < PARK_WAIT_US && lingers(roster, bit); us += STEP_US)
+        roster_sleep_us(STEP_US);
+    if (lingers(roster, bit))
+        return; // at the next turn
     free(roster->ghost[seat->id]);
     roster->ghost[seat->id] = NULL;
     atomic_store_explicit(&seat->wanted, bit, memory_order_release);

@@ -47,11 +47,44 @@ static void test_guard(void **state)
     assert_int_equal(atomic_load(&worker.inside), 0);
 }
 
+// Worker 1 went from its own thread, 1, to thread 2, which hangs for good in one of its turns, and
+// on to thread 0. Thread 1 behaves, but cannot have it back while 2 may wake up in the midst of it:
+// until then 0 goes on with it.
+static void test_a_worker_stays_with_somebody(void **state)
+{
+    static struct dataplane dp = {.workers = 3};
+    static struct roster roster;
+    char why[200];
+    roster.dp = &dp;
+    for (uint32_t i = 0; i < dp.workers; i++)
+        roster.seat[i] = (struct seat){.roster = &roster, .id = i};
+    atomic_store(&roster.seat[0].wanted, 7);
+    atomic_store(&roster.seat[0].running, 7);
+    roster.seat[1].state = SEAT_RETURNS;
+    roster.seat[2].state = SEAT_AWAY;
+    roster.seat[2].lost = true;
+    atomic_store(&roster.seat[2].running, 6);
+    assert_int_equal(roster_turn(&roster, 1000 * MS, why, sizeof(why)), 0);
+    assert_int_equal(atomic_load(&roster.seat[0].wanted), 7);
+    assert_int_equal(atomic_load(&roster.seat[1].wanted), 0);
+
+    // It has come out of that turn.
+    atomic_store(&roster.seat[2].running, 0);
+    roster_turn(&roster, 1010 * MS, why, sizeof(why));
+    assert_int_equal(atomic_load(&roster.seat[0].wanted), 5);
+    assert_int_equal(atomic_load(&roster.seat[1].wanted), 0); // 0 has not let go of it yet
+    atomic_store(&roster.seat[0].running, 5);
+    roster_turn(&roster, 1020 * MS, why, sizeof(why));
+    assert_int_equal(atomic_load(&roster.seat[1].wanted), 2);
+    assert_int_equal(roster.seat[1].state, SEAT_WORKS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_judge),
         cmocka_unit_test(test_guard),
+        cmocka_unit_test(test_a_worker_stays_with_somebody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
