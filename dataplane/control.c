@@ -44,7 +44,10 @@ static void session_open(struct worker *worker, const struct msg_session_open *o
         join(worker, session, open->imported);
         catchup_prepare(worker, session);
     } else if (error == EEXIST) {
-        failover_regroup(worker, tables_session(&worker->tables, open->head.id), open->group);
+        session = tables_session(&worker->tables, open->head.id);
+        failover_regroup(worker, session, open->group);
+        session->numbers_told = 0; // who says it again may have missed what it was told
+        worker->untold = 0;
     } else
         tell_dead(worker, open->head.id, DEAD_REFUSED_SLOT);
 }
@@ -123,10 +126,27 @@ static void dtls_send(struct worker *worker, const struct msg_dtls *dtls)
     worker_count(worker, COUNT_dtls_down, 1);
 }
 
+static void close_stream(struct worker *worker, struct stream *stream)
+{
+    if (stream->source_worker == worker->id)
+        stats_publish(channel_stream_stats(worker->dp->channel, MSG_SLOT(stream->id)), NULL,
+                      sizeof(struct stats_stream));
+    for (uint32_t i = 0; i < worker->tables.session_end; i++)
+        if (worker->tables.sessions[i].stream == stream->id)
+            failover_pause(worker, &worker->tables.sessions[i]);
+    tables_close_stream(&worker->tables, stream);
+}
+
 static void stream_open(struct worker *worker, const struct msg_stream_open *open)
 {
     int error;
-    struct stream *stream = tables_stream(&worker->tables, open->head.id);
+    uint32_t slot = MSG_SLOT(open->head.id);
+    struct stream *stream = slot < worker->tables.max_streams ? worker->tables.streams[slot] : NULL;
+    // One whose STREAM_CLOSE went down with an earlier process.
+    if (stream && stream->id != open->head.id) {
+        close_stream(worker, stream);
+        stream = NULL;
+    }
     if (stream)
         tables_update_stream(&worker->tables, stream, open);
     else if (!tables_open_stream(&worker->tables, open, &error))
@@ -136,15 +156,8 @@ static void stream_open(struct worker *worker, const struct msg_stream_open *ope
 static void stream_close(struct worker *worker, const struct msg_head *head)
 {
     struct stream *stream = tables_stream(&worker->tables, head->id);
-    if (!stream)
-        return;
-    if (stream->source_worker == worker->id)
-        stats_publish(channel_stream_stats(worker->dp->channel, MSG_SLOT(head->id)), NULL,
-                      sizeof(struct stats_stream));
-    for (uint32_t i = 0; i < worker->tables.session_end; i++)
-        if (worker->tables.sessions[i].stream == head->id)
-            failover_pause(worker, &worker->tables.sessions[i]);
-    tables_close_stream(&worker->tables, stream);
+    if (stream)
+        close_stream(worker, stream);
 }
 
 // Turns on the spot, as a worker that hangs does.

@@ -299,6 +299,7 @@ static int run_in(const char *dir, bool spare, char *why, size_t why_size)
         rc = open_channel(&channel, dir, why, why_size);
     if (rc == 0) {
         phase("channel");
+        channel_discard(&channel);
         rc = with_channel(&channel, dir, prepared ? &config : NULL, why, why_size);
         channel_close(&channel);
     }

@@ -222,7 +222,6 @@ static void test_streams_open_and_close(void **state)
     struct msg_stream_forward forward = {
         .head = {.type = MSG_STREAM_FORWARD, .length = sizeof(forward), .id = later}, .workers = 6};
     world_open_stream(&world, id, 0, 0);
-    world_open_stream(&world, later, 0, 0); // its slot is taken
     world_tell(&world, 0, &forward);
     world_turn(&world);
     const struct stream *stream = tables_stream(&worker()->tables, id);
@@ -244,6 +243,34 @@ static void test_streams_open_and_close(void **state)
     world_turn(&world);
     assert_int_equal(worker()->tables.stream_count, 0);
     expect_silence();
+}
+
+// What closed the one before was lost with an earlier process.
+static void test_a_stream_takes_its_slot(void **state)
+{
+    uint64_t id = (UINT64_C(7) << 32) | 1, later = (UINT64_C(8) << 32) | 1;
+    uint64_t viewer = (UINT64_C(1) << 32) | 2;
+    struct msg_session_open open = opening(viewer, ROLE_PLAY);
+    open.stream = id;
+    world_open_stream(&world, id, 0, 0);
+    world_tell(&world, 0, &open);
+    world_turn(&world);
+    const struct tables *tables = &worker()->tables;
+    const struct session *session = tables_session(tables, viewer);
+    assert_non_null(tables_sub(tables, session, 0));
+    uint64_t invalid = worker()->stats->drop[DROP_message_invalid];
+    world_open_stream(&world, later, 0, 0);
+    world_turn(&world);
+    assert_null(tables_stream(tables, id));
+    assert_non_null(tables_stream(tables, later));
+    assert_int_equal(tables->stream_count, 1);
+    assert_null(tables_sub(tables, session, 0));
+    assert_int_equal(worker()->stats->drop[DROP_message_invalid], invalid);
+    struct msg_stream_close close = {
+        .head = {.type = MSG_STREAM_CLOSE, .length = sizeof(close), .id = later}};
+    world_tell(&world, 0, &close);
+    tell_close(viewer);
+    expect_said(MSG_SESSION_CLOSED, viewer, 0);
 }
 
 static void test_new_credentials_replace_the_old(void **state)
@@ -352,6 +379,7 @@ int main(void)
         cmocka_unit_test(test_sessions_follow_the_model),
         cmocka_unit_test(test_a_publisher_needs_its_stream),
         cmocka_unit_test(test_streams_open_and_close),
+        cmocka_unit_test(test_a_stream_takes_its_slot),
         cmocka_unit_test(test_new_credentials_replace_the_old),
         cmocka_unit_test(test_a_session_changes_its_group),
         cmocka_unit_test(test_dtls_needs_a_path),

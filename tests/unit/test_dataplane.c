@@ -70,13 +70,18 @@ static pid_t run(const char *program, const char *first, const char *second, con
     return pid;
 }
 
-static pid_t start(const struct abi_config *config, const char *log)
+static void prepare(const struct abi_config *config)
 {
     char why[256] = "";
     bool changed;
     assert_int_equal(scratch_make(dir, sizeof(dir), "dataplane"), 0);
     if (channel_create(&control, dir, config, &changed, why, sizeof(why)))
         fail_msg("%s", why);
+}
+
+static pid_t start(const struct abi_config *config, const char *log)
+{
+    prepare(config);
     return run(DATAPLANE, dir, NULL, log);
 }
 
@@ -137,22 +142,49 @@ static bool find_line(const char *log, const char *wanted)
     return found;
 }
 
-// Whether the worker's lane answers.
-static bool answers(uint32_t worker)
+static void have_closed(uint32_t worker, uint32_t generation)
 {
-    struct msg_session_close close = {
-        .head = {.type = MSG_SESSION_CLOSE, .length = sizeof(close), .id = UINT64_C(1) << 32}};
+    struct msg_session_close close = {.head = {.type = MSG_SESSION_CLOSE,
+                                               .length = sizeof(close),
+                                               .id = (uint64_t)generation << 32}};
+    tell(worker, &close);
+}
+
+// The generation of what the worker says first that it closed; 0: it says nothing, or else.
+static uint32_t first_closed(uint32_t worker)
+{
     const struct timespec pause = {.tv_nsec = 1000000};
     uint64_t end = now_ns() + READY_MS * UINT64_C(1000000), invalid = 0;
     const struct msg_head *head = NULL;
-    tell(worker, &close);
     while (!head && now_ns() < end) {
         nanosleep(&pause, NULL);
         head = channel_peek(&control, worker + 1, &invalid);
     }
     if (head)
         channel_release(&control, worker + 1);
-    return head && head->type == MSG_SESSION_CLOSED;
+    return head && head->type == MSG_SESSION_CLOSED ? MSG_GENERATION(head->id) : 0;
+}
+
+// Whether the worker's lane answers.
+static bool answers(uint32_t worker)
+{
+    have_closed(worker, 1);
+    return first_closed(worker) == 1;
+}
+
+// What a predecessor was told and did not take may be long past: that a group is ours, say.
+static void test_what_its_predecessor_was_told(void **state)
+{
+    struct abi_config config = make_config(ABI_CRYPTO_IPSEC_MB);
+    prepare(&config);
+    have_closed(0, 7);
+    have_closed(1, 8);
+    pid_t pid = run(DATAPLANE, dir, NULL, "/dev/null");
+    assert_true(wait_ready(pid));
+    assert_true(answers(0));
+    assert_true(answers(1));
+    end_in_order(pid);
+    clean_up();
 }
 
 // A worker's thread hangs while another lives: the other goes on with its lane; and with its port,
@@ -348,6 +380,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_starts),
+        cmocka_unit_test(test_what_its_predecessor_was_told),
         cmocka_unit_test(test_a_worker_hangs),
         cmocka_unit_test(test_the_only_worker_hangs),
         cmocka_unit_test(test_a_spare_takes_its_place),

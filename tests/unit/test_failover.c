@@ -658,6 +658,35 @@ static void test_moved_numbers_are_told_at_once(void **state)
     assert_false(world_heard(&node[0], 0, MSG_SESSION_NUMBERS, NULL, 0)); // once
 }
 
+// A control plane that starts anew may have missed what its predecessor was told.
+static void test_numbers_are_told_again(void **state)
+{
+    struct msg_session_numbers numbers;
+    const struct tables *tables = &node[0].workers[0].tables;
+    const struct session *session = tables_session(tables, viewer.id);
+    struct msg_session_open open = {
+        .head = {.type = MSG_SESSION_OPEN, .length = sizeof(open), .id = viewer.id},
+        .stream = STREAM_ID,
+        .role = ROLE_PLAY,
+        .group = tables_sender(tables, session)->group,
+        .again = 1,
+        .tracks = session->tracks};
+    memcpy(open.track, session->track, sizeof(open.track));
+    memset(&open.ice, 'a', sizeof(open.ice));
+    open.ice.remote_ufrag_len = 4;
+    open.ice.remote_pwd_len = 22;
+    set_group(0, 400, GROUP_ACTIVE, true);
+    set_group(1, 400, GROUP_STANDBY, false);
+    pass(1100);
+    world_heard(&node[0], 0, MSG_NONE, NULL, 0);
+    world_tell(&node[0], 0, &open);
+    pass(3);
+    assert_true(world_heard(&node[0], 0, MSG_SESSION_NUMBERS, &numbers, sizeof(numbers)));
+    assert_true(numbers.head.id == viewer.id && numbers.numbers.numbered & 1);
+    pass(1100);
+    assert_false(world_heard(&node[0], 0, MSG_SESSION_NUMBERS, NULL, 0)); // once
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -669,6 +698,7 @@ int main(void)
         cmocka_unit_test(test_a_partner_dies_while_it_looks_for_us),
         cmocka_unit_test(test_a_full_channel_delays_but_loses_nothing),
         cmocka_unit_test(test_moved_numbers_are_told_at_once),
+        cmocka_unit_test(test_numbers_are_told_again),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
