@@ -44,7 +44,7 @@ static bool begin(struct worker *worker, const struct session *session, uint8_t 
         return false;
     if (!sub_numbered(sub)) {
         sub_number(sub, sub->delta - track->key_index);
-        worker->untold = 0;
+        worker_untold(worker);
     }
     sub->catching_up = true;
     worker->catchup[worker->catchup_count++] = (struct catchup){.session = session->id,

@@ -47,7 +47,7 @@ static void session_open(struct worker *worker, const struct msg_session_open *o
         session = tables_session(&worker->tables, open->head.id);
         failover_regroup(worker, session, open->group);
         session->numbers_told = 0; // who says it again may have missed what it was told
-        worker->untold = 0;
+        worker_untold(worker);
     } else
         tell_dead(worker, open->head.id, DEAD_REFUSED_SLOT);
 }

@@ -136,7 +136,7 @@ static inline bool takes(struct worker *worker, struct sub *sub, const struct me
     }
     if (!sub_numbered(sub)) {
         sub_number(sub, sub->delta - meta->index);
-        worker->untold = 0;
+        worker_untold(worker);
     }
     // Older than the viewer's first packet.
     return ((meta->index + sub->delta) & INDEX_MASK) < INDEX_MASK / 2;

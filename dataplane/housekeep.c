@@ -65,8 +65,9 @@ static void sweep(struct worker *worker)
 static void tell_moved_numbers(struct worker *worker)
 {
     struct tables *tables = &worker->tables;
-    for (unsigned i = 0; i < TELLS_PER_SWEEP && worker->untold < tables->session_end; i++) {
-        struct session *session = &tables->sessions[worker->untold++];
+    for (unsigned i = 0; i < TELLS_PER_SWEEP && worker->untold; i++, worker->untold--) {
+        worker->untold_at = worker->untold_at + 1 < tables->session_end ? worker->untold_at + 1 : 0;
+        struct session *session = &tables->sessions[worker->untold_at];
         if (session->state != SESSION_FREE && session->role == ROLE_PLAY)
             failover_tell_owed(worker, session);
     }

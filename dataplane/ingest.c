@@ -256,7 +256,7 @@ static void enter_space(struct worker *worker, struct track *track, uint64_t ind
         // Whoever had the track before may have sent some that never came here.
         uint64_t spare = sender->group ? INDEX_SPARE : 0;
         worker->tables.sessions[viewer->session].numbers_told = 0;
-        worker->untold = 0;
+        worker_untold(worker);
         sub_move(sub, sub->delta + track->next_index + spare - index, to);
     }
     cache_clear(&track->ring, index);

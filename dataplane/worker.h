@@ -165,8 +165,9 @@ struct worker {
     uint64_t question_ns;
     uint32_t undrained; // turns in a row that left packets waiting
 
-    uint32_t sweep;  // next session slot of the housekeeping
-    uint32_t untold; // session slot from which on the partner may not know new or moved numbers
+    uint32_t sweep;     // next session slot of the housekeeping
+    uint32_t untold_at; // the next to be looked at for numbers that the partner does not
+    uint32_t untold;    // know; so many slots are left
     uint64_t sweep_ns, sweep_round_ns;
     uint64_t stream_tick_ns;
     struct nack_asked asked[NACK_RANKS][NACK_WAITING]; // in this turn
@@ -238,6 +239,13 @@ static inline void worker_drop(struct worker *worker, enum drop reason)
 static inline void worker_count(struct worker *worker, enum count what, uint64_t n)
 {
     stats_add(&worker->stats->count[what], n);
+}
+
+// A viewer has new or moved numbers, which the partner is to know soon. All slots are looked at
+// from where that look has come to, so that those who come all the time keep nobody waiting.
+static inline void worker_untold(struct worker *worker)
+{
+    worker->untold = worker->tables.session_end;
 }
 
 // Enters a stage; the cycles since the last change were the stage's before, which is returned.

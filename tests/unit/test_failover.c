@@ -237,7 +237,7 @@ static void replicate(void)
 static int setup(void **state)
 {
     struct abi_config config = {.workers = 1,
-                                .max_sessions = 16,
+                                .max_sessions = 128,
                                 .rx_mbufs = 4096,
                                 .tx_mbufs = 4096,
                                 .cache_mbufs = 2048,
@@ -658,6 +658,27 @@ static void test_moved_numbers_are_told_at_once(void **state)
     assert_false(world_heard(&node[0], 0, MSG_SESSION_NUMBERS, NULL, 0)); // once
 }
 
+// Viewers come all the time: those in higher slots are told of as soon as others.
+static void test_many_numbers_are_told(void **state)
+{
+    static struct client far;
+    struct msg_session_numbers numbers = {0};
+    set_group(0, 350, GROUP_ACTIVE, true);
+    set_group(1, 350, GROUP_STANDBY, false);
+    turn();
+    join_both(&far, ROLE_PLAY, 127);
+    publish(last_published + 1, true);
+    pass(1100);
+    world_heard(&node[0], 0, MSG_NONE, NULL, 0);
+    tables_session(&node[0].workers[0].tables, far.id)->numbers_told = 0;
+    for (int ms = 0; ms < 5; ms++) {
+        worker_untold(&node[0].workers[0]);
+        pass(1);
+    }
+    assert_true(world_heard(&node[0], 0, MSG_SESSION_NUMBERS, &numbers, sizeof(numbers)));
+    assert_true(numbers.head.id == far.id);
+}
+
 // A control plane that starts anew may have missed what its predecessor was told.
 static void test_numbers_are_told_again(void **state)
 {
@@ -698,6 +719,7 @@ int main(void)
         cmocka_unit_test(test_a_partner_dies_while_it_looks_for_us),
         cmocka_unit_test(test_a_full_channel_delays_but_loses_nothing),
         cmocka_unit_test(test_moved_numbers_are_told_at_once),
+        cmocka_unit_test(test_many_numbers_are_told),
         cmocka_unit_test(test_numbers_are_told_again),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
