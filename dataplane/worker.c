@@ -60,6 +60,20 @@ static void forward(struct worker *worker, const struct stream *stream, struct r
     }
 }
 
+// What came before its track went on in another index space: viewers have no numbers for it now.
+static unsigned leave_out_stale(struct worker *worker, const struct track *track,
+                                const struct media *packets[], unsigned count)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < count; i++) {
+        if (ingest_same_space(track, packets[i]->index))
+            packets[kept++] = packets[i];
+        else
+            worker_drop(worker, DROP_cache_old);
+    }
+    return kept;
+}
+
 // Sends what was opened in this turn, track by track, so that a viewer's keys are fetched once for
 // all its packets of the turn. Order within a track is kept.
 static void fan_out_waiting(struct worker *worker)
@@ -84,10 +98,11 @@ static void fan_out_waiting(struct worker *worker)
         struct stream *stream = tables_stream(&worker->tables, first->stream);
         if (!stream)
             continue;
-        groups[count] = (struct fan_group){.track = &stream->track[first->track],
-                                           .packets = &packets[start],
-                                           .count = done - start};
-        count++;
+        struct track *track = &stream->track[first->track];
+        groups[count++] = (struct fan_group){
+            .track = track,
+            .packets = &packets[start],
+            .count = leave_out_stale(worker, track, &packets[start], done - start)};
     }
     if (count)
         fanout_run(worker, groups, count);

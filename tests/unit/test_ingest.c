@@ -232,6 +232,55 @@ static void test_viewers_elsewhere_go_on_with_new_numbers(void **state)
     close_streams();
 }
 
+// Leaves worker 0 a packet of the video that worker 1 opened.
+static void hand_over(uint64_t index, bool keyframe)
+{
+    struct media known = {.index = index,
+                          .arrival_ns = world.now_ns,
+                          .stream = STREAM_ID,
+                          .timestamp = (uint32_t)index * 3000,
+                          .header = RTP_HEADER,
+                          .payload = 20,
+                          .keyframe = keyframe};
+    struct rte_mbuf *m = rte_pktmbuf_alloc(world.workers[1].pools.media);
+    assert_non_null(m);
+    media_note(media_of(m), &known);
+    memset(media_of(m)->bytes, 0, RTP_HEADER + 20);
+    rtp_header_write(media_of(m)->bytes,
+                     &(struct rtp_header){.pt = 96, .seq = (uint16_t)index, .ssrc = VIDEO_SSRC});
+    assert_int_equal(rte_ring_sp_enqueue(world.dp.post[0].media_from[1], m), 0);
+}
+
+// The last packet of one publisher and the first ones of the next come within one turn: the former
+// has no number any more by the time that they are sent.
+static void test_two_publishers_in_one_turn(void **state)
+{
+    struct client viewer;
+    const uint64_t before = UINT64_C(9) << INDEX_SPACE_BITS, after = before / 3;
+    const struct tables *tables = &world.workers[0].tables;
+    world_open_stream(&world, STREAM_ID, 0, 1);
+    join(&viewer, ROLE_PLAY, 0, 3);
+    for (uint64_t i = 1; i <= 10; i++)
+        hand_over(before + i, i == 1);
+    world_turn(&world);
+    assert_int_equal(take(&viewer), 10);
+    uint64_t last = replay_top(&viewer.rtp[0].replay);
+    uint64_t old = world.workers[0].stats->drop[DROP_cache_old];
+    hand_over(before + 11, true);
+    hand_over(after + 1, true);
+    hand_over(after + 2, false);
+    world_turn(&world);
+    assert_int_equal(take(&viewer), 2);
+    assert_int_equal(bad + conflicts, 0);
+    assert_int_equal(replay_top(&viewer.rtp[0].replay), last + 3);
+    assert_int_equal(world.workers[0].stats->drop[DROP_cache_old], old + 1);
+    // Nor is it the key frame that viewers begin with.
+    const struct track *track = &tables_stream(tables, STREAM_ID)->track[0];
+    assert_true(track->key_sent && track->key_index == after + 1);
+    assert_true(world_leave(&world, &viewer));
+    close_streams();
+}
+
 // A viewer of a protected group when its publisher changes after a silence. While the partner is in
 // sight, what it sends comes here, too; else nobody knows how far it has gone, and the viewer ends
 // rather than have a number stand for two packets.
@@ -510,6 +559,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_late_first_packet_takes_no_used_index),
         cmocka_unit_test(test_viewers_elsewhere_go_on_with_new_numbers),
+        cmocka_unit_test(test_two_publishers_in_one_turn),
         cmocka_unit_test(test_a_publisher_changes_in_a_split),
         cmocka_unit_test(test_a_publisher_is_replaced_in_a_split),
         cmocka_unit_test(test_a_publisher_that_goes_on_too_fast),
