@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define AUDIT_MS 1000
+#define MISSING_MS 10000 // each session is in the statistics a second after it came
 
 // ---- into the journal
 
@@ -212,6 +213,23 @@ static void audit_session(struct sessions *set, uint32_t worker, uint32_t slot, 
         session_close(s, END_TIMEOUT);
 }
 
+// One that the dataplane has refused, and the word of it was lost: it is asked again. Without keys
+// it is young, and ends by its deadlines.
+static void ask_for_missing(struct session *s, uint64_t now)
+{
+    if (s == NULL || s->closed || s->keys->head.length == 0 || s->tell_open ||
+        now - s->since_ms < MISSING_MS ||
+        stats_holder(&channel_session_stats(s->set->channel, s->worker, MSG_SLOT(s->id))->id) ==
+            s->id)
+        return;
+    s->was_keyed = true;
+    s->refused = !replicate_serves(s->set->replicate, s->open.group); // a copy is told whole
+    if (!s->refused) {
+        session_owe_open(s);
+        session_tell(s);
+    }
+}
+
 // Behind the SESSION_CLOSE of whatever had its slot. Once more refused, it is once more tried.
 static void try_again(struct session *s)
 {
@@ -233,8 +251,10 @@ void sessions_audit(struct sessions *set, uint64_t now)
     set->audit_ms = now;
     for (uint32_t w = 0; w < set->abi->workers; w++)
         for (uint32_t slot = 0; slot < set->abi->max_sessions; slot++) {
+            struct session **at = &set->by_slot[w * slots_size(set->slots) + slot];
             audit_session(set, w, slot, now);
-            try_again(set->by_slot[w * slots_size(set->slots) + slot]);
+            ask_for_missing(*at, now);
+            try_again(*at);
         }
     for (uint32_t slot = 0; set->audit_streams && slot < set->abi->max_streams; slot++) {
         uint64_t id = stats_holder(&channel_stream_stats(set->channel, slot)->id);

@@ -1327,6 +1327,38 @@ static void unknown_to_the_journal(void **state)
     assert_null(session_find(f->set, old.token));
 }
 
+// The dataplane lost its tables, and could not say so of all sessions: those that it does not show
+// are said again, and end when it refuses them. One that it shows is left in peace.
+static void unknown_to_the_dataplane(void **state)
+{
+    struct fixture *f = *state;
+    struct session *p = join(f, ROLE_PUBLISH, "a", true);
+    stream_is(f, p, STREAM_LIVE);
+    struct session *v = join(f, ROLE_PLAY, "a", true);
+    struct remembered viewer = remember(v);
+    struct stats_session *shown = channel_session_stats(&f->dp, p->worker, MSG_SLOT(p->id));
+    shown->id = p->id;
+    shown->last_heard_ns = clock_ms * 1000000;
+    pass(f, 5000);
+    f->count = 0;
+    for (int s = 0; s < 10 && find(f, MSG_SESSION_OPEN) == NULL; s++) {
+        shown->last_heard_ns = clock_ms * 1000000;
+        pass(f, 1000);
+    }
+    const struct logged *open = find(f, MSG_SESSION_OPEN);
+    assert_non_null(open);
+    assert_true(open->head.id == v->id && open->open.again == 1);
+    for (unsigned i = 0; i < f->count; i++)
+        assert_true(f->log[i].head.id != p->id);
+    struct msg_session_dead m = {
+        .head = {.type = MSG_SESSION_DEAD, .length = sizeof(m), .id = v->id},
+        .reason = DEAD_REFUSED_INVALID};
+    up(f, 1 + v->worker, &m);
+    settle(f);
+    assert_null(session_find(f->set, viewer.token));
+    assert_int_equal(open_sessions(f), 1);
+}
+
 static void shutting_down(void **state)
 {
     struct fixture *f = *state;
@@ -1373,6 +1405,7 @@ int main(void)
         TEST(both_restart),
         TEST(damaged_journal),
         TEST(unknown_to_the_journal),
+        TEST(unknown_to_the_dataplane),
         TEST(shutting_down),
     };
     log_level(LEVEL_ERROR);
