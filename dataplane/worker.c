@@ -99,10 +99,10 @@ static void fan_out_waiting(struct worker *worker)
         if (!stream)
             continue;
         struct track *track = &stream->track[first->track];
-        groups[count++] = (struct fan_group){
-            .track = track,
-            .packets = &packets[start],
-            .count = leave_out_stale(worker, track, &packets[start], done - start)};
+        unsigned kept = leave_out_stale(worker, track, &packets[start], done - start);
+        groups[count] =
+            (struct fan_group){.track = track, .packets = &packets[start], .count = kept};
+        count++;
     }
     if (count)
         fanout_run(worker, groups, count);
