@@ -108,6 +108,9 @@ static void resolve(struct replicate *r, unsigned group, const struct wire_group
 void groups_up(struct replicate *r, const struct wire_hello *hello)
 {
     r->contact = true;
+    // Whoever is to serve them has to know them.
+    if (r->home_ms == 0 && group_held(r, 0))
+        import_unprotected(r);
     for (unsigned g = 0; g < 2; g++) {
         resolve(r, g, &hello->group[g == 0 ? WIRE_YOURS : WIRE_MINE]);
         if (group_held(r, g))
@@ -313,7 +316,8 @@ void groups_tick(struct replicate *r, uint64_t now)
         if (r->group[g].handing && group_held(r, g) && replink_up(r->link))
             replicate_hand_over(r, g); // what was in the way may be gone
     // Not before every worker knows that the group is ours, or media would stop for a moment.
-    if (r->home_ms != 0 && group_held(r, 0) && now - r->home_ms >= REPLICATE_TICK_MS) {
+    if (r->home_ms != 0 && group_held(r, 0) && replink_up(r->link) &&
+        now - r->home_ms >= REPLICATE_TICK_MS) {
         r->home_ms = 0;
         import_unprotected(r);
     }
@@ -324,10 +328,11 @@ void groups_tick(struct replicate *r, uint64_t now)
 
 // ---- questions
 
-uint8_t replicate_group(const struct replicate *r)
+uint8_t replicate_group(const struct replicate *r, enum session_role role)
 {
-    bool wanted = r != NULL && r->config->protection.protect != PROTECT_OFF;
-    return wanted && group_held(r, 0) ? REPLICATE_OWN : 0;
+    bool wanted = r != NULL && r->config->protection.protect != PROTECT_OFF && group_held(r, 0);
+    bool heard = wanted && (role == ROLE_PUBLISH || replink_up(r->link));
+    return heard ? REPLICATE_OWN : 0;
 }
 
 bool replicate_serves(const struct replicate *r, uint8_t group)

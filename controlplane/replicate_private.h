@@ -176,7 +176,8 @@ void import_begin(struct replicate *r, unsigned group);      // a synchronisatio
 void import_sweep(struct replicate *r, unsigned group);      // forget what was not named
 void import_taken_over(struct replicate *r, unsigned group); // it is ours now
 void import_left(struct replicate *r, unsigned group);       // it is the partner's now
-// Takes what was accepted while our group was the partner's, and so is in none, into our group.
+// Takes what was accepted while our group was the partner's, or viewers while the partner was away,
+// and so is in none, into our group.
 void import_unprotected(struct replicate *r);
 
 static inline unsigned group_index(uint8_t owner) // of a frame that we received

@@ -126,7 +126,7 @@ void import_unprotected(struct replicate *r)
 {
     struct session *s;
     unsigned count = 0;
-    if (replicate_group(r) == 0)
+    if (replicate_group(r, ROLE_PLAY) == 0)
         return;
     streams_visit(r->set->streams, take_stream_in, r);
     TAILQ_FOREACH(s, &r->set->open, all)

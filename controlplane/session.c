@@ -129,7 +129,7 @@ static int set_up(struct session *s, const char *name, struct session_reply *rep
 {
     const struct sdp_answer *answer = &s->set->answer;
     int rc = session_credentials(&s->open.ice, answer->remote_ufrag, answer->remote_pwd);
-    s->open.group = replicate_group(s->set->replicate);
+    s->open.group = replicate_group(s->set->replicate, s->role);
     if (rc == 0)
         rc = session_tracks(s);
     if (rc == 0)

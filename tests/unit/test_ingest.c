@@ -340,9 +340,9 @@ static void open_shared(uint8_t group)
 
 // The next publisher comes to the node that had the last one. If that may have gone over to the
 // partner, out of sight, both would go on with the same numbers.
-static void replace_publisher(bool in_sight, bool goes_on)
+static void replace_publisher(bool in_sight, uint8_t group, bool goes_on)
 {
-    struct client first, second, viewer = {.group = 1};
+    struct client first, second, viewer = {.group = group};
     struct msg_session_dead dead;
     atomic_store(&world.dp.active_groups, 1u << 1);
     atomic_store(&world.dp.active_since[1], world.now_ns);
@@ -377,8 +377,9 @@ static void replace_publisher(bool in_sight, bool goes_on)
 
 static void test_a_publisher_is_replaced_in_a_split(void **state)
 {
-    replace_publisher(true, true);
-    replace_publisher(false, false);
+    replace_publisher(true, 1, true);
+    replace_publisher(false, 1, false);
+    replace_publisher(false, 0, true); // the partner has never heard of it
 }
 
 // `rate` packets a second for `ms`, and so many numbers left out before each. Returns how many

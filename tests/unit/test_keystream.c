@@ -391,6 +391,57 @@ static void test_a_session_is_protected_later(void **state)
     }
 }
 
+// Whether the node's session had to end.
+static bool ended(int node, unsigned viewer)
+{
+    const struct tables *tables = &pair.node[node].workers[0].tables;
+    return tables_session(tables, pair.viewer[viewer].client.id)->unsafe;
+}
+
+// While the nodes are apart, and both serve, a viewer comes that only one of them knows. When the
+// publisher changes there it goes on, unlike those that the other may carry on; and then it is
+// protected, whichever node stays.
+static void test_a_viewer_of_one_node(void **state)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        be_home();
+        everybody_gets(300);
+        pair.media_cut = pair.control_cut = pair.hub = true;
+        pair_join_alone(&pair, 0);
+        play(300);
+        assert_true(pair_serves(&pair, 0) && pair_serves(&pair, 1));
+        // As for another publisher, see ingest_next_publisher.
+        struct stream *stream = tables_stream(&pair.node[0].workers[0].tables, STREAM_ID);
+        for (int t = 0; t < stream->tracks; t++) {
+            stream->track[t].trunk_fed = true;
+            stream->track[t].layers[0].mapped = false;
+        }
+        unsigned before = pair.viewer[0].packets;
+        play(300);
+        assert_true(pair.viewer[0].packets - before >= 300);
+        assert_false(ended(0, 0));
+        assert_true(ended(0, 1) && ended(0, 2));
+        if (i % 2)
+            pair_protect(&pair, 0);
+        no_conflict("a viewer that one node knows");
+        heal();
+        if (i % 2 == 0)
+            pair_protect(&pair, 0);
+        play(300);
+        no_conflict("a viewer that one node knew");
+        for (unsigned v = 0; v < PAIR_VIEWERS; v++) { // as clients do whose session has ended
+            be_home();
+            pair_join_alone(&pair, v);
+            pair_protect(&pair, v);
+        }
+        play(1500);
+        everybody_gets(300);
+        if (i > 1)
+            pair_crash(&pair, 0);
+        no_conflict("after it");
+    }
+}
+
 static void random_event(void)
 {
     int node = (int)(random() & 1);
@@ -469,6 +520,7 @@ int main(void)
         cmocka_unit_test(test_numbers_of_an_import_come_late),
         cmocka_unit_test(test_who_serves_keeps_its_numbers),
         cmocka_unit_test(test_a_session_is_protected_later),
+        cmocka_unit_test(test_a_viewer_of_one_node),
         cmocka_unit_test(test_failures_in_any_order),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

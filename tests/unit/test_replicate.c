@@ -986,6 +986,64 @@ static void test_a_session_comes_while_the_partner_is_away(void **state)
     assert_string_equal(protection(&a, token), "alone"); // as far as anybody knows
 }
 
+static struct session *come_alone(char token[40])
+{
+    replink_drop(a.r->link, "the test cuts the path");
+    struct session *s = post(&a, ROLE_PLAY, "demo", NULL, 0);
+    snprintf(token, 40, "%s", session_token(s));
+    give_keys(s);
+    assert_int_equal(s->open.group, 0);
+    assert_string_equal(protection(&a, token), "none");
+    return s;
+}
+
+static void is_protected(const char *token)
+{
+    const struct session *s = at(&a, token);
+    assert_int_equal(s->open.group, REPLICATE_OWN);
+    assert_int_equal(last(&a, MSG_SESSION_OPEN, s->id)->open.group, REPLICATE_OWN);
+    assert_int_equal(at(&b, token)->open.group, REPLICATE_PARTNER);
+}
+
+// A viewer of then is in no group until the partner is back; then it is the partner's, too, before
+// the two agree on one of them, should both have served.
+static void test_a_viewer_comes_while_the_partner_is_away(void **state)
+{
+    char known[40], token[40];
+    go_live();
+    share(ROLE_PLAY, known);
+    come_alone(token);
+    assert_int_equal(at(&a, known)->open.group, REPLICATE_OWN);
+    await(connected, NULL);
+    await(on_both, token);
+    is_protected(token);
+    assert_string_equal(protection(&b, token), "standby");
+
+    // Over a restart of the process, too.
+    come_alone(token);
+    a.config->parsed.partner.listen = address(1, replink_port(a.r->link));
+    replicate_free(a.r);
+    sessions_free(a.set);
+    start_control(&a);
+    assert_int_equal(at(&a, token)->open.group, 0);
+    await(connected, NULL);
+    await(on_both, token);
+    is_protected(token);
+
+    come_alone(token);
+    take_over(&b, a.r->group[0].term + 1);
+    serve(&b);
+    void *either = &b;
+    await(b_holds_both, either);
+    await(connected, NULL);
+    await(b_holds_both, NULL);
+    await(b_has_keys, token);
+    pass(50);
+    is_protected(token);
+    assert_string_equal(protection(&a, token), "standby");
+    assert_true(last(&a, MSG_SESSION_OPEN, at(&a, token)->id) < last(&a, MSG_GROUP, 1));
+}
+
 // What is accepted while the partner serves our group is in none, until that comes home.
 static void test_a_session_of_no_group_is_protected_later(void **state)
 {
@@ -1727,6 +1785,7 @@ int main(void)
         TEST(test_split_brain),
         TEST(test_resynchronisation),
         TEST(test_a_session_comes_while_the_partner_is_away),
+        TEST(test_a_viewer_comes_while_the_partner_is_away),
         cmocka_unit_test_setup_teardown(test_a_session_of_no_group_is_protected_later, setup_apart,
                                         teardown),
         TEST(test_a_node_comes_back),
