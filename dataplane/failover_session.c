@@ -68,11 +68,39 @@ void failover_tell_numbers(struct worker *worker, struct session *session)
 
 // ---- housekeeping
 
+// A client that has forgotten us (browsers do after 30 s without a packet, and we have booted)
+// checks our candidate again once we ask something of it. Whether that comes through is for its
+// firewall to say, which lets it if it has not forgotten us, too; and its address is the one that
+// the partner sees.
+static void seek(struct worker *worker, struct session *session)
+{
+    const struct abi_addr *remote = &session->paths[session->path].remote;
+    uint8_t group = tables_sender(&worker->tables, session)->group;
+    uint8_t peer = worker->groups[group].config.peer;
+    uint64_t mac = session->next_hop
+                       ? session->next_hop
+                       : atomic_load_explicit(&worker->dp->peer_mac[peer], memory_order_relaxed);
+    if (!session->sought || !mac || worker->now_ns - session->asking_ns < KEEP_ALIVE_NS)
+        return;
+    struct frame_path path = {.vlan = worker->dp->config->vlan,
+                              .ttl = 64,
+                              .src = *failover_local(worker, remote),
+                              .dst = *remote};
+    path.src.port = (uint16_t)(path.src.port + worker->id);
+    memcpy(path.src_mac, &worker->dp->port.mac, sizeof(path.src_mac));
+    memcpy(path.dst_mac, &mac, sizeof(path.dst_mac));
+    struct frame_template frame;
+    frame_template_init(&frame, &path);
+    ice_ask(worker, session, session->path, &frame);
+}
+
 // Shows a standby's address to a client, since browsers forget a silent pair; and the answer proves
 // the client's to us before we have to send there.
 static void keep_alive(struct worker *worker, struct session *session)
 {
     const struct sender *sender = tables_sender(&worker->tables, session);
+    if (!sender->frame.length)
+        seek(worker, session);
     // An adopted path is the partner's to keep.
     if (session->adopted || !sender->frame.length)
         return;
@@ -104,6 +132,8 @@ void failover_sweep(struct worker *worker, struct session *session)
     }
     if (session->path_owed)
         ice_tell_path(worker, session);
+    if (!sender->frame.length)
+        seek(worker, session);
     // Its browser may take the partner for nearer, and say nothing more to us.
     if (sender->frame.length && worker->now_ns - session->heard_ns >= KEEP_ALIVE_NS)
         ice_ask(worker, session, session->path, &sender->frame);
@@ -160,6 +190,22 @@ static bool goes_with_us(const struct worker *worker, const struct abi_addr *loc
                             failover_same_host(failover_local(worker, local), local));
 }
 
+// Where the partner has a client that we have no way to. Neighbours of the partner have its next
+// hop; else what leads to the partner leads out of our subnet.
+static void note_place(struct worker *worker, struct session *session,
+                       const struct msg_session_adopt *message)
+{
+    const struct abi_addr *local = failover_local(worker, &message->remote);
+    if (local->family != message->remote.family)
+        return;
+    session->path =
+        tables_validate_path(&worker->tables, session, &message->remote, worker->now_ns);
+    session->sought = true;
+    session->next_hop = 0;
+    if (neigh_on_link(&worker->self, message->local.ip, message->local.family))
+        memcpy(&session->next_hop, message->mac, sizeof(message->mac));
+}
+
 void failover_adopt(struct worker *worker, const struct msg_session_adopt *message)
 {
     struct session *session = tables_session(&worker->tables, message->head.id);
@@ -188,9 +234,13 @@ void failover_adopt(struct worker *worker, const struct msg_session_adopt *messa
         sub->foreign = false;
         sub->keyed = true;
     }
-    if ((active && sender->frame.length) || !message->remote.family ||
-        !goes_with_us(worker, &message->local))
+    if ((active && sender->frame.length) || !message->remote.family)
         return;
+    if (!goes_with_us(worker, &message->local)) {
+        if (!sender->frame.length)
+            note_place(worker, session, message);
+        return;
+    }
     struct frame_path path = {
         .vlan = worker->dp->config->vlan, .ttl = 64, .src = message->local, .dst = message->remote};
     memcpy(path.src_mac, &worker->dp->port.mac, sizeof(path.src_mac));

@@ -333,9 +333,9 @@ static void take_answer(struct worker *worker, const struct stun_msg *msg, const
     tables_prove_path(&worker->tables, session, path, worker->now_ns);
     struct frame_template back;
     reverse_path(worker, frame, parsed, &back);
-    if (path == session->path)
+    if (path == session->path && sender->frame.length)
         sender->proven = true;
-    else if (session->wanted == path || !sender->proven)
+    else if (path == session->path || session->wanted == path || !sender->proven)
         use_path(worker, session, path, &back);
 }
 

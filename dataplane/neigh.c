@@ -57,7 +57,7 @@ static bool is_gateway(const struct neigh_self *self, const uint8_t *ip, uint8_t
     return neigh_ip_equal(family == 4 ? &self->gateway4 : &self->gateway6, ip, family);
 }
 
-static bool is_on_link(const struct neigh_self *self, const uint8_t *ip, uint8_t family)
+bool neigh_on_link(const struct neigh_self *self, const uint8_t *ip, uint8_t family)
 {
     const struct abi_addr *own = family == 4 ? &self->ip4 : &self->ip6;
     unsigned bits = family == 4 ? self->prefix4 : self->prefix6;
@@ -71,7 +71,7 @@ static bool is_on_link(const struct neigh_self *self, const uint8_t *ip, uint8_t
 // The highest address of our IPv4 prefix, where it has one to spare (RFC 3021).
 static bool is_broadcast(const struct neigh_self *self, const uint8_t *ip, uint8_t family)
 {
-    if (family != 4 || self->prefix4 > 30 || !is_on_link(self, ip, 4))
+    if (family != 4 || self->prefix4 > 30 || !neigh_on_link(self, ip, 4))
         return false;
     uint32_t host = 0xffffffffu >> self->prefix4;
     return (load_be32(ip) & host) == host;
@@ -127,7 +127,7 @@ static void learn(const struct neigh_self *self, struct neigh_table *table, uint
 {
     if (!neigh_mac_unicast(mac) || memcmp(mac, self->mac, MAC_LEN) == 0 ||
         !may_be_neighbor(self, ip, family) ||
-        !(is_on_link(self, ip, family) || is_gateway(self, ip, family)))
+        !(neigh_on_link(self, ip, family) || is_gateway(self, ip, family)))
         return;
     struct neigh_entry *entry = find(table, ip, family);
     if (entry == NULL && may_create)
@@ -329,7 +329,7 @@ int neigh_next_hop(const struct neigh_self *self, struct neigh_table *table, uin
     const struct abi_addr *gateway = family == 4 ? &self->gateway4 : &self->gateway6;
     if ((family != 4 && family != 6) || own->family != family || !may_be_neighbor(self, ip, family))
         return -EINVAL;
-    if (!is_on_link(self, ip, family)) {
+    if (!neigh_on_link(self, ip, family)) {
         if (gateway->family != family)
             return -ENETUNREACH;
         ip = gateway->ip;

@@ -57,6 +57,9 @@ void neigh_self_init(struct neigh_self *self, const struct abi_config *config,
 bool neigh_input(const struct neigh_self *self, struct neigh_table *table, uint64_t now_ns,
                  uint8_t *frame, size_t *length, size_t capacity);
 
+// Whether the address is of a subnet of ours.
+bool neigh_on_link(const struct neigh_self *self, const uint8_t *ip, uint8_t family);
+
 // The link address for an IP packet to `ip` (4 or 16 bytes, network order, by `family`): the
 // neighbour's own if it is on-link, else the gateway's. 0, -EAGAIN (asking; see neigh_question),
 // -ENETUNREACH (off-link and no gateway) or -EINVAL (not a unicast address, no address of ours).

@@ -144,6 +144,7 @@ struct session {
     bool adopted;         // the path is the one that the partner told us
     uint8_t numbers_told; // bit t: the partner was told of track t's numbers
     uint8_t home;         // as SESSION_OPEN says
+    bool sought;          // paths[path] is where the partner has it; no check has come here yet
     uint64_t heard_ns, opened_ns;
     uint32_t rtcp_index; // next SRTCP index
     uint32_t ssrc;       // of our RTCP towards a publisher; random
@@ -162,6 +163,7 @@ struct session {
     uint64_t dtls_used_ns; // until when its DTLS has used up its share, see worker.c
     uint64_t asked_ns;     // when that request first went out; 0: it is answered, or there is none
     uint64_t asking_ns;    // when we last sent one
+    uint64_t next_hop;     // link address towards who is sought; 0: the one towards the partner
     struct session_track feedback[MSG_MAX_TRACKS];
     struct msg_track track[MSG_MAX_TRACKS];
     struct protect_rtcp_tx rtcp_tx;

@@ -232,6 +232,56 @@ static void test_the_home_sends_from_its_own_again(void **state)
     all_from(0, true);
 }
 
+static const struct sender *sender_at_b(const struct client *client)
+{
+    const struct tables *tables = &pair.node[1].workers[0].tables;
+    const struct session *session = tables_session(tables, client->id);
+    return session ? tables_sender(tables, session) : NULL;
+}
+
+// b boots: browsers have forgotten it, and what it knew of its ways to them is gone. It asks where
+// a has them, and who hears it there is reached when a dies, as before. One is behind a firewall.
+static void test_the_standby_finds_its_clients_again(void **state)
+{
+    struct pair_viewer *walled = &pair.viewer[2];
+    pair.publisher_at = 0;
+    publish(100);
+    pair_lose(&pair, 1);
+    pair_pass(&pair, 100);
+    pair_revive(&pair, 1);
+    walled->gone = walled->client.addr; // as far as b can see
+    pair_pass(&pair, 4000);
+    walled->asked[1] = 0;
+    pair_pass(&pair, 20000);
+    memset(&walled->gone, 0, sizeof(walled->gone));
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++) {
+        const struct sender *sender = sender_at_b(&pair.viewer[v].client);
+        assert_non_null(sender);
+        assert_int_equal(sender->proven, v != 2);
+        assert_int_equal(sender->frame.length != 0, v != 2);
+    }
+    assert_true(sender_at_b(&pair.publisher)->proven);
+    publish(100);
+    all_from(0, false);
+    check_at_b(&walled->client, false); // an ICE restart, say
+    pair_pass(&pair, 200);
+    assert_true(sender_at_b(&walled->client)->proven);
+
+    fail_over();
+    publish_to_b(60);
+    assert_true(pair_serves(&pair, 1));
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++) {
+        assert_true(same(&pair.viewer[v].last_from, &pair.node[1].config.media4));
+    }
+    unsigned before[PAIR_VIEWERS];
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++)
+        before[v] = pair.viewer[v].packets;
+    publish_to_b(100);
+    for (unsigned v = 0; v < PAIR_VIEWERS; v++)
+        assert_int_equal(pair.viewer[v].packets - before[v], 100);
+    assert_int_equal(pair.conflicts, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -241,6 +291,7 @@ int main(void)
         cmocka_unit_test(test_the_standby_hears_for_the_other),
         cmocka_unit_test(test_the_publisher_comes_over),
         cmocka_unit_test(test_the_home_sends_from_its_own_again),
+        cmocka_unit_test(test_the_standby_finds_its_clients_again),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
