@@ -119,8 +119,9 @@ pair_launch() {
     launch "$1" "$2" "${in_node[@]}" "$dataplane" ${spare:+--spare} "$runtime/$node"
     ;;
   watchdog-*) launch "$1" "$2" "$watchdog" "$runtime/$node" "$hang_ms" ;;
-  http-a) launch "$1" "$2" socat TCP-LISTEN:8080,fork,reuseaddr TCP:10.77.0.12:8080 ;;
-  http-b) launch "$1" "$2" socat TCP-LISTEN:8081,fork,reuseaddr TCP:10.77.0.13:8080 ;;
+  # By default only five may wait to be accepted, and what comes beyond is lost.
+  http-a) launch "$1" "$2" socat TCP-LISTEN:8080,fork,reuseaddr,backlog=1024 TCP:10.77.0.12:8080 ;;
+  http-b) launch "$1" "$2" socat TCP-LISTEN:8081,fork,reuseaddr,backlog=1024 TCP:10.77.0.13:8080 ;;
   esac
 }
 
