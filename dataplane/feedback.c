@@ -7,10 +7,11 @@
 #include "trunk.h"
 
 #define RTCP_BUFFER 1200
-#define PASS_NS UINT64_C(10000000) // what a client sends to the one that does not serve it
+// What a client sends to the node that does not serve it, at both nodes; and all that a worker
+// passes on: a tenth of what the other takes.
+#define PASS_NS UINT64_C(10000000)
 #define PASS_BURST 100
-#define PASS_ALL_NS                                                                                \
-    UINT64_C(50000) // of all that a worker passes on: a tenth of what the other takes
+#define PASS_ALL_NS UINT64_C(50000)
 #define PASS_ALL_BURST 2000
 
 int feedback_send(struct worker *worker, struct session *session, uint8_t *packet, size_t length)
@@ -278,15 +279,25 @@ static void handle(struct worker *worker, struct session *session, const uint8_t
     }
 }
 
-// The partner answers.
+// The partner answers. One client's flood is not to be at the others' cost.
 static void pass_on(struct worker *worker, struct session *session, const uint8_t *rtcp,
                     size_t size)
 {
-    if (budget_take(&worker->passed_ns, worker->now_ns, PASS_ALL_NS, PASS_ALL_BURST, 1) &&
-        budget_take(&session->asks_ns, worker->now_ns, PASS_NS, PASS_BURST, 1))
+    if (budget_take(&session->passed_ns, worker->now_ns, PASS_NS, PASS_BURST, 1) &&
+        budget_take(&worker->passed_ns, worker->now_ns, PASS_ALL_NS, PASS_ALL_BURST, 1))
         trunk_send_feedback(worker, session, rtcp, size);
     else
         worker_drop(worker, DROP_feedback_flood);
+}
+
+static void take(struct worker *worker, struct session *session, const uint8_t *rtcp, size_t size)
+{
+    session->heard_ns = worker->now_ns;
+    if (rtcp_check(rtcp, size))
+        worker_drop(worker, DROP_rtp_malformed);
+    else if (session->role == ROLE_PUBLISH ||
+             failover_active(worker, tables_sender(&worker->tables, session)->group))
+        handle(worker, session, rtcp, size);
 }
 
 void feedback_rtcp(struct worker *worker, struct session *session, const uint8_t *packet,
@@ -323,18 +334,16 @@ void feedback_rtcp(struct worker *worker, struct session *session, const uint8_t
     worker_count(worker, COUNT_rtcp_in, 1);
     if (!failover_active(worker, tables_sender(&worker->tables, session)->group))
         pass_on(worker, session, plain, size);
-    feedback_passed(worker, session, plain, size);
+    take(worker, session, plain, size);
 }
 
 void feedback_passed(struct worker *worker, struct session *session, const uint8_t *rtcp,
                      size_t size)
 {
-    session->heard_ns = worker->now_ns;
-    if (rtcp_check(rtcp, size))
-        worker_drop(worker, DROP_rtp_malformed);
-    else if (session->role == ROLE_PUBLISH ||
-             failover_active(worker, tables_sender(&worker->tables, session)->group))
-        handle(worker, session, rtcp, size);
+    if (budget_take(&session->passed_ns, worker->now_ns, PASS_NS, PASS_BURST, 1))
+        take(worker, session, rtcp, size);
+    else
+        worker_drop(worker, DROP_feedback_flood);
 }
 
 // A compound's first SSRC names the SRTCP stream. Two nodes that serve one session must not count

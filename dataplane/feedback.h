@@ -10,6 +10,7 @@ void feedback_rtcp(struct worker *worker, struct session *session, const uint8_t
                    size_t length);
 
 // The same, opened: the client has sent it to the partner, which passes on what it does not serve.
+// No more than that: what a partner makes up of it is not to cost the client its own requests.
 void feedback_passed(struct worker *worker, struct session *session, const uint8_t *rtcp,
                      size_t size);
 

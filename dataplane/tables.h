@@ -161,6 +161,7 @@ struct session {
     bool asked_again;      // it was a repetition
     bool dtls_sent;        // to the path in use, which DTLS will prove
     uint64_t dtls_used_ns; // until when its DTLS has used up its share, see worker.c
+    uint64_t passed_ns;    // and its RTCP that goes from one node to the other, see feedback.c
     uint64_t asked_ns;     // when that request first went out; 0: it is answered, or there is none
     uint64_t asking_ns;    // when we last sent one
     uint64_t next_hop;     // link address towards who is sought; 0: the one towards the partner

@@ -40,7 +40,7 @@
     X(nack_repeated, "packet asked for again within one round trip")                               \
     X(nack_budget, "packet asked for over the subscriber's or worker's budget")                    \
     X(nack_policy, "packet asked for that the adaptive policy does not resend")                    \
-    X(feedback_flood, "more RTCP for the partner than any client has reason to send")              \
+    X(feedback_flood, "more RTCP from node to node than any client has reason to send")            \
     X(nack_flood, "packet asked for faster than any viewer has reason to; not looked up")          \
     X(no_mbuf, "packet that found no free buffer")                                                 \
     X(tx_full, "packet that the port did not take")                                                \

@@ -1,6 +1,7 @@
 // A partner that has the right keys and uses them to flood: what it costs is bounded by name, and
-// viewers of a stream that is not its own lose nothing. (How a trunk serves a pair is in
-// test_failover.c and test_keystream.c.)
+// viewers of a stream that is not its own lose nothing. And clients that flood the partner by way
+// of us. (How a trunk serves a pair is in test_failover.c and test_keystream.c.)
+#include "../../dataplane/rtcp.h"
 #include "../../dataplane/trunk_record.h"
 #include "../sim/world.h"
 #include <rte_mempool.h>
@@ -16,9 +17,10 @@
 #define OWN_TRUNK 0x1111u
 #define SHARED_TRUNK 0x7777u
 #define TURN_US 50
+#define GUESTS 40 // viewers of a group
 
 static struct world world;
-static struct client publisher, own_viewer, shared_viewer;
+static struct client publisher, own_viewer, shared_viewer, guests[GUESTS];
 static struct protect_tx partner;
 static uint64_t partner_index = 1, own_index = 100, shared_index = UINT64_C(0x700000000);
 static uint64_t before[DROPS];
@@ -40,11 +42,22 @@ static void open_stream(uint64_t id, uint64_t trunk_id)
     world_tell(&world, 0, &open);
 }
 
+static void set_group(enum group_role role)
+{
+    static uint32_t term = 2;
+    term += 2;
+    struct msg_group group = {.head = {.type = MSG_GROUP, .length = sizeof(group), .id = 1},
+                              .term = term,
+                              .role = (uint8_t)role};
+    world_tell(&world, 0, &group);
+    world_turn(&world);
+}
+
 static int setup(void **state)
 {
     srandom(7);
     if (world_start(&world, &(struct abi_config){.workers = 1,
-                                                 .max_sessions = 16,
+                                                 .max_sessions = 64,
                                                  .rx_mbufs = 4095,
                                                  .tx_mbufs = 4095,
                                                  .cache_mbufs = 4095,
@@ -59,6 +72,11 @@ static int setup(void **state)
     world_join(&world, &publisher, ROLE_PUBLISH, OWN, 0, 1, PROFILE_AEAD_AES_128_GCM, true);
     world_join(&world, &own_viewer, ROLE_PLAY, OWN, 0, 2, PROFILE_AEAD_AES_128_GCM, true);
     world_join(&world, &shared_viewer, ROLE_PLAY, SHARED, 0, 3, PROFILE_AEAD_AES_128_GCM, true);
+    set_group(GROUP_ACTIVE);
+    for (uint32_t i = 0; i < GUESTS; i++) {
+        guests[i].group = 1;
+        world_join(&world, &guests[i], ROLE_PLAY, OWN, 0, 4 + i, PROFILE_AEAD_AES_128_GCM, true);
+    }
     world.out_count = 0;
     return protect_tx_init(world.crypto, &partner, PROFILE_AEAD_AES_128_GCM, peer.remote);
 }
@@ -229,6 +247,83 @@ static void forged_packets_spend_nothing(void **state)
     assert_int_equal(drops(DROP_trunk_auth), 30000);
 }
 
+static uint64_t plis(const struct client *client)
+{
+    return tables_session(&world.workers[0].tables, client->id)->plis;
+}
+
+static size_t write_pli(const struct client *client, uint8_t *rtcp, size_t room)
+{
+    const struct session *session = tables_session(&world.workers[0].tables, client->id);
+    size_t size = rtcp_write_rr(rtcp, room, 0, 1, NULL, 0);
+    return rtcp_write_pli(rtcp, room, size, 1, session->track[0].layer[0].ssrc);
+}
+
+// What it says in a viewer's name is no more than a viewer may say, and is not at its cost.
+static void more_than_a_viewer_says(void **state)
+{
+    struct record record = {.type = RECORD_FEEDBACK, .trunk_id = OWN_TRUNK};
+    uint8_t rtcp[256];
+    uint64_t asked = plis(&guests[0]), others = plis(&guests[1]);
+    memcpy(record.ufrag, guests[0].ufrag, sizeof(record.ufrag));
+    size_t size = write_pli(&guests[0], rtcp, sizeof(rtcp));
+    for (unsigned i = 0; i < 10000; i++) { // 20,000/s for half a second
+        send_record(&record, FEEDBACK_HEAD, rtcp, size);
+        publish();
+        go_on();
+    }
+    own_stream_lost_nothing();
+    asked = plis(&guests[0]) - asked;
+    assert_in_range(asked, 145, 155); // 100 + 100/s
+    assert_int_equal(asked + drops(DROP_feedback_flood), 10000);
+    size = write_pli(&guests[0], rtcp, sizeof(rtcp) - 64);
+    world_rtcp(&world, &guests[0], rtcp, size); // itself
+    assert_int_equal(plis(&guests[0]), others + asked + 1);
+    memcpy(record.ufrag, guests[1].ufrag, sizeof(record.ufrag));
+    size = write_pli(&guests[1], rtcp, sizeof(rtcp));
+    send_record(&record, FEEDBACK_HEAD, rtcp, size); // another one
+    go_on();
+    assert_int_equal(plis(&guests[1]), others + 1);
+}
+
+static void says(struct client *client, unsigned times)
+{
+    uint8_t rtcp[256];
+    for (unsigned i = 0; i < times; i++) {
+        size_t size = write_pli(client, rtcp, sizeof(rtcp) - 64);
+        world_rtcp(&world, client, rtcp, size);
+    }
+    look_at_what_came();
+}
+
+// What clients say here, who does not serve them, goes to the partner; one that floods has its
+// share, and all together no more than the partner takes.
+static void more_for_the_partner_than_it_takes(void **state)
+{
+    set_group(GROUP_STANDBY);
+    look_at_what_came();
+    answers = 0;
+    says(&guests[0], 3000);
+    assert_int_equal(answers, 100);
+    assert_int_equal(drops(DROP_feedback_flood), 2900);
+    says(&guests[1], 1);
+    assert_int_equal(answers, 101);
+    for (unsigned i = 1; i < GUESTS; i++)
+        says(&guests[i], 100);
+    assert_int_equal(answers, 2000);
+    assert_int_equal(answers + drops(DROP_feedback_flood), 3000 + 1 + 100 * (GUESTS - 1));
+    uint64_t refused = drops(DROP_feedback_flood);
+    world.now_ns += 500 * MS; // half of each client's share, all of the worker's
+    world_turn(&world);
+    look_at_what_came();
+    answers = 0;
+    for (unsigned i = 0; i < GUESTS; i++)
+        says(&guests[i], 50);
+    assert_int_equal(answers, 2000);
+    assert_int_equal(drops(DROP_feedback_flood), refused);
+    set_group(GROUP_ACTIVE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +331,8 @@ int main(void)
         cmocka_unit_test_setup(more_than_a_stream_can_have, begin),
         cmocka_unit_test_setup(more_asked_than_anybody_lost, begin),
         cmocka_unit_test_setup(forged_packets_spend_nothing, begin),
+        cmocka_unit_test_setup(more_than_a_viewer_says, begin),
+        cmocka_unit_test_setup(more_for_the_partner_than_it_takes, begin),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
