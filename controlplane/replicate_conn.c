@@ -157,6 +157,25 @@ static void rise(struct conn *conn)
     link->handlers->up(link->opaque, &conn->frame.hello, replink_leads(link));
 }
 
+static bool flooded(struct replink *link, uint32_t frames)
+{
+    uint64_t now = replink_now_ms(link);
+    if (now - link->window_ms >= 1000) {
+        link->window_ms = now;
+        link->window_frames = 0;
+    }
+    link->window_frames += frames;
+    return link->window_frames > REPLINK_FRAMES_PER_S;
+}
+
+// Hung up on alone it would be back at once.
+static void shun(struct conn *conn)
+{
+    conn->link->counts.floods++;
+    conn->link->shun_until_ms = replink_now_ms(conn->link) + REPLINK_SHUN_MS;
+    conn_refuse(conn, "floods us");
+}
+
 static void on_hello(struct conn *conn)
 {
     char why[200], line[256];
@@ -168,19 +187,14 @@ static void on_hello(struct conn *conn)
         conn->link->counts.refused++;
         snprintf(line, sizeof(line), "refused: %s", why);
         conn_refuse(conn, line);
-        return;
+    } else if (replink_shuns(conn->link)) {
+        conn->link->counts.refused++;
+        conn_refuse(conn, "refused: it flooded us a moment ago");
+    } else if (flooded(conn->link, REPLINK_UP_FRAMES)) {
+        shun(conn);
+    } else {
+        rise(conn);
     }
-    rise(conn);
-}
-
-static bool flooded(struct conn *conn)
-{
-    uint64_t now = replink_now_ms(conn->link);
-    if (now - conn->window_ms >= 1000) {
-        conn->window_ms = now;
-        conn->window_frames = 0;
-    }
-    return ++conn->window_frames > REPLINK_FRAMES_PER_S;
 }
 
 static void on_frame(struct conn *conn)
@@ -192,8 +206,8 @@ static void on_frame(struct conn *conn)
     if (wire_check(head) != 0) {
         snprintf(line, sizeof(line), "sent a malformed %s", wire_name(head->type));
         conn_refuse(conn, line);
-    } else if (flooded(conn)) {
-        conn_refuse(conn, "floods us");
+    } else if (flooded(link, 1)) {
+        shun(conn);
     } else if (head->type == WIRE_HELLO) {
         on_hello(conn);
     } else if (head->type == WIRE_REFUSE) {
@@ -267,13 +281,37 @@ static void shake_hands(struct conn *conn)
         handshake_failed(conn);
 }
 
+// What we do for the partner costs it twice the time. True: it is a stretch ahead.
+static bool overdrawn(struct replink *link, uint64_t *since_ns)
+{
+    uint64_t now = uv_hrtime(), used = link->used_ns > *since_ns ? link->used_ns : *since_ns;
+    link->used_ns = used + 2 * (now - *since_ns);
+    *since_ns = now;
+    return link->used_ns > now + REPLINK_STRETCH_MS * UINT64_C(1000000);
+}
+
+// TCP makes the partner wait.
+static void rest(struct conn *conn)
+{
+    if (conn->state == CONN_CLOSED)
+        return;
+    conn->resting = true;
+    conn->link->counts.rests++;
+    uv_read_stop((uv_stream_t *)&conn->tcp);
+    replink_rest(conn->link);
+}
+
 static void on_bytes(struct conn *conn)
 {
+    uint64_t since = uv_hrtime();
     if (conn->state == CONN_TLS)
         shake_hands(conn);
     ERR_clear_error();
     while ((conn->state == CONN_GREETING || conn->state == CONN_UP) && take_bytes(conn))
-        continue;
+        if (overdrawn(conn->link, &since)) {
+            rest(conn);
+            break;
+        }
     if (conn->state == CONN_UP)
         conn->link->handlers->turn(conn->link->opaque);
 }
@@ -300,6 +338,22 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
         conn_close(conn, "out of memory");
     else
         on_bytes(conn);
+}
+
+static void read_on(struct conn *conn)
+{
+    if (uv_read_start((uv_stream_t *)&conn->tcp, on_alloc, on_read) != 0)
+        conn_close(conn, "cannot be read from");
+}
+
+void conn_resume(struct conn *conn)
+{
+    if (!conn->resting || conn->state == CONN_CLOSED)
+        return;
+    conn->resting = false;
+    on_bytes(conn);
+    if (!conn->resting && conn->state != CONN_CLOSED)
+        read_on(conn);
 }
 
 // ---- its beginning
@@ -340,8 +394,7 @@ void conn_begin(struct conn *conn)
 {
     uv_tcp_nodelay(&conn->tcp, 1);
     conn->state = CONN_TLS;
-    if (uv_read_start((uv_stream_t *)&conn->tcp, on_alloc, on_read) != 0)
-        conn_close(conn, "cannot be read from");
-    else if (conn->dialled)
+    read_on(conn);
+    if (conn->dialled && conn->state != CONN_CLOSED)
         shake_hands(conn);
 }

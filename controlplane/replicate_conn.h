@@ -20,9 +20,8 @@ struct conn {
     enum conn_state state;
     bool dialled;      // by us
     bool from_partner; // accepted from the partner's address
+    bool resting;      // is not read from for a moment
     uint64_t since_ms, heard_ms, said_ms;
-    uint64_t window_ms; // frames are counted per second
-    uint32_t window_frames;
     size_t have; // bytes of a frame not complete yet
     union wire_frame frame;
     struct conn *next;
@@ -35,10 +34,14 @@ struct replink {
     void *opaque;
     SSL_CTX *ctx;
     uv_tcp_t server;
-    uv_timer_t tick;
+    uv_timer_t tick, rest;
     struct conn *conns; // all that are not freed
     struct conn *up;    // the one in use
     uint64_t dial_ms;
+    uint64_t used_ns;   // of uv_hrtime: until when the partner has had its share of our time
+    uint64_t window_ms; // frames are counted per second, over all connections
+    uint32_t window_frames;
+    uint64_t shun_until_ms; // after a flood
     int open_handles;
     bool closing;
     char why[256], logged[256];
@@ -51,6 +54,8 @@ struct replink {
 struct conn *conn_new(struct replink *link, bool dialled);
 // TCP is there: TLS and the greeting follow.
 void conn_begin(struct conn *conn);
+// Goes on with what a connection that rests has brought.
+void conn_resume(struct conn *conn);
 // Sends a frame. 0, -ENOTCONN, or -ENOBUFS after closing.
 int conn_send(struct conn *conn, const void *frame);
 // Closes, once. `why` is for the log and replink_why; NULL: for neither.
@@ -58,12 +63,19 @@ void conn_close(struct conn *conn, const char *why);
 // Tells the partner why before hanging up.
 void conn_refuse(struct conn *conn, const char *why);
 
+// Has those that rest resumed a moment later (replicate_link.c).
+void replink_rest(struct replink *link);
 // Frees a link that is closing when nothing of it is left (replicate_link.c).
 void replink_unref(struct replink *link);
 
 static inline uint64_t replink_now_ms(const struct replink *link)
 {
     return uv_now(link->loop);
+}
+
+static inline bool replink_shuns(const struct replink *link)
+{
+    return replink_now_ms(link) < link->shun_until_ms;
 }
 
 // Whether ours is the smaller name: of two connections the one that we dialled stays.

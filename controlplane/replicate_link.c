@@ -71,6 +71,11 @@ static void on_connection(uv_stream_t *server, int status)
         return;
     }
     conn->from_partner = comes_from_partner(conn);
+    if (conn->from_partner && replink_shuns(link)) {
+        link->counts.refused++;
+        conn_close(conn, NULL);
+        return;
+    }
     make_room(link, conn->from_partner);
     conn_begin(conn);
 }
@@ -144,8 +149,22 @@ static void on_tick(uv_timer_t *timer)
     }
     uint64_t pause = replink_leads(link) ? REPLINK_DIAL_MS : 3 * REPLINK_DIAL_MS;
     if (link->up == NULL && link->config.address.port != 0 && !is_dialling(link) &&
-        now - link->dial_ms >= pause)
+        !replink_shuns(link) && now - link->dial_ms >= pause)
         dial(link);
+}
+
+static void on_rested(uv_timer_t *timer)
+{
+    struct replink *link = timer->data;
+    for (struct conn *conn = link->conns; conn != NULL; conn = conn->next)
+        conn_resume(conn); // one that closes stays in the list until the loop's next turn
+}
+
+void replink_rest(struct replink *link)
+{
+    uv_update_time(link->loop); // the stretch is over now, not when the turn began
+    if (!uv_is_active((uv_handle_t *)&link->rest))
+        uv_timer_start(&link->rest, on_rested, REPLINK_REST_MS, 0);
 }
 
 // ---- the link
@@ -221,8 +240,9 @@ int replink_new(struct replink **out, uv_loop_t *loop, const struct replink_conf
     }
     uv_tcp_init(loop, &link->server);
     uv_timer_init(loop, &link->tick);
-    link->server.data = link->tick.data = link;
-    link->open_handles = 2;
+    uv_timer_init(loop, &link->rest);
+    link->server.data = link->tick.data = link->rest.data = link;
+    link->open_handles = 3;
     rc = start(link, why, why_size);
     if (rc == 0)
         rc = uv_timer_start(&link->tick, on_tick, 0, TICK_MS);
@@ -258,6 +278,7 @@ void replink_free(struct replink *link)
         conn_close(conn, NULL);
     uv_close((uv_handle_t *)&link->server, on_closed);
     uv_close((uv_handle_t *)&link->tick, on_closed);
+    uv_close((uv_handle_t *)&link->rest, on_closed);
 }
 
 bool replink_up(const struct replink *link)

@@ -4,8 +4,9 @@
 // Both nodes listen and dial. Of two connections the one that the node with the smaller name
 // dialled stays. A connection is up when certificates and HELLO have been accepted; nothing of a
 // frame reaches the handlers before. A partner that is slow to greet, silent, floods or does not
-// read is hung up on, with the reason in the log and in replink_why. Nothing here blocks or keeps
-// state of sessions, so a lost connection costs nothing but the next synchronisation.
+// read is hung up on, with the reason in the log and in replink_why. One that says more than we can
+// deal with has at most half of the loop's time. Nothing here blocks or keeps state of sessions, so
+// a lost connection costs nothing but the next synchronisation.
 #ifndef HITLESS_REPLICATE_LINK_H
 #define HITLESS_REPLICATE_LINK_H
 
@@ -19,7 +20,11 @@
 #define REPLINK_PENDING 4          // connections that have not greeted yet, beside the partner's
 #define REPLINK_ROOM (256 << 10)   // bytes on their way up to which replink_room is true
 #define REPLINK_QUEUE (4 << 20)    // and at which a partner that does not read is hung up on
-#define REPLINK_FRAMES_PER_S 50000 // more is a flood
+#define REPLINK_FRAMES_PER_S 50000 // more is a flood,
+#define REPLINK_UP_FRAMES 5000     // and a new connection weighs as much as so many;
+#define REPLINK_SHUN_MS 5000       // who floods us may come again after so long
+#define REPLINK_STRETCH_MS 5       // of the loop's time, for what the partner says, at a stretch,
+#define REPLINK_REST_MS 5          // and then so much for everybody else
 
 struct replink;
 
@@ -66,7 +71,9 @@ const char *replink_why(const struct replink *link); // why there is no connecti
 
 struct replink_counts {
     uint64_t sent, received, bytes_sent, bytes_received;
-    uint64_t connections, refused; // refused: certificate, version or name
+    uint64_t connections, refused; // refused: certificate, version or name, or too soon after
+    uint64_t floods;               // for which we hung up
+    uint64_t rests;                // of the partner, whose words had taken a stretch of our time
 };
 const struct replink_counts *replink_counts(const struct replink *link);
 

@@ -15,16 +15,18 @@ json_t *replicate_peers(struct replicate *r)
     uint64_t lag = r->sent - r->acked, now = uv_now(r->loop);
     json_array_append_new(
         list,
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "peer",
-                  r->config->protection.partner.name, "kind", "partner", "state",
-                  replink_up(r->link) ? "connected" : "away", "reason", replink_why(r->link), "bfd",
-                  state_name(r->bfd_state), "detect_ms", (double)r->detect_ns / 1e6, "lag",
-                  (json_int_t)lag, "lag_ms", (json_int_t)(lag > 0 ? now - r->unacked_ms : 0),
-                  "connections", (json_int_t)replink_counts(r->link)->connections, "refused",
-                  (json_int_t)replink_counts(r->link)->refused, "imported",
-                  (json_int_t)r->counts.imported, "import_refused", (json_int_t)r->counts.refused,
-                  "false_alarms", (json_int_t)r->counts.false_alarms, "unconfirmed",
-                  (json_int_t)r->counts.unconfirmed));
+        json_pack(
+            "{s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+            "peer", r->config->protection.partner.name, "kind", "partner", "state",
+            replink_up(r->link) ? "connected" : "away", "reason", replink_why(r->link), "bfd",
+            state_name(r->bfd_state), "detect_ms", (double)r->detect_ns / 1e6, "lag",
+            (json_int_t)lag, "lag_ms", (json_int_t)(lag > 0 ? now - r->unacked_ms : 0),
+            "connections", (json_int_t)replink_counts(r->link)->connections, "refused",
+            (json_int_t)replink_counts(r->link)->refused, "floods",
+            (json_int_t)replink_counts(r->link)->floods, "rests",
+            (json_int_t)replink_counts(r->link)->rests, "imported", (json_int_t)r->counts.imported,
+            "import_refused", (json_int_t)r->counts.refused, "false_alarms",
+            (json_int_t)r->counts.false_alarms, "unconfirmed", (json_int_t)r->counts.unconfirmed));
     return list;
 }
 

@@ -13,6 +13,7 @@ struct end {
     char why[256];
     char certificate[96], key[96], ca[96];
     int refuse_frames;
+    uint64_t frame_ns; // that each takes to deal with
 };
 
 static uv_loop_t loop;
@@ -40,6 +41,8 @@ static int on_frame(void *opaque, const union wire_frame *frame, char *why, size
     assert_int_equal(frame->head.type, WIRE_ACK);
     end->acks++;
     end->last_ack = frame->ack.count;
+    for (uint64_t until = uv_hrtime() + end->frame_ns; uv_hrtime() < until;)
+        continue;
     if (end->refuse_frames == 0)
         return 0;
     snprintf(why, why_size, "sent what I do not like");
@@ -303,11 +306,64 @@ static bool flooded(void *opaque)
     return strcmp(a.why, "floods us") == 0;
 }
 
+static bool turned_away(void *opaque)
+{
+    return replink_counts(a.link)->refused >= 2;
+}
+
 static void test_a_flood_is_refused(void **state)
 {
     open_pair();
     assert_true(run_until(&loop, both_up, NULL, 3000));
     assert_true(run_until(&loop, flooded, NULL, 20000));
+    assert_int_equal(replink_counts(a.link)->floods, 1);
+    // And it is not let in again at once, however often it dials.
+    assert_true(run_until(&loop, turned_away, NULL, 5000));
+    assert_int_equal(a.ups, 1);
+    assert_true(run_until(&loop, both_up, NULL, 2 * REPLINK_SHUN_MS));
+    assert_int_equal(a.ups, 2);
+    close_pair();
+}
+
+static bool a_hung_up(void *opaque)
+{
+    return replink_counts(a.link)->floods > 0;
+}
+
+// Each time everything would have to be told anew. These take each other's place all the time.
+static void test_coming_and_going_is_a_flood(void **state)
+{
+    static struct end more[3 * REPLINK_FRAMES_PER_S / REPLINK_UP_FRAMES];
+    open_end(&a, "a", "b", "a", 0);
+    for (size_t i = 0; i < sizeof(more) / sizeof(more[0]); i++)
+        open_end(&more[i], "b", "a", "b", replink_port(a.link));
+    assert_true(run_until(&loop, a_hung_up, NULL, 20000));
+    for (size_t i = 0; i < sizeof(more) / sizeof(more[0]); i++)
+        replink_free(more[i].link);
+    replink_free(a.link);
+    a.link = b.link = NULL;
+}
+
+static bool all_dealt_with(void *opaque)
+{
+    return a.acks == *(int *)opaque;
+}
+
+// A partner that keeps us busy waits its turn, and loses nothing.
+static void test_a_busy_partner_leaves_time_to_others(void **state)
+{
+    int frames = 100;
+    open_pair();
+    assert_true(run_until(&loop, both_up, NULL, 3000));
+    a.frame_ns = 1000000;
+    for (int i = 1; i <= frames; i++) {
+        struct wire_ack m = ack_frame((uint64_t)i);
+        assert_int_equal(replink_send(b.link, &m), 0);
+    }
+    assert_true(run_until(&loop, all_dealt_with, &frames, 20000));
+    assert_int_equal(a.last_ack, frames);
+    assert_true(replink_counts(a.link)->rests >= (unsigned)frames / (REPLINK_STRETCH_MS + 1));
+    assert_true(a.up && b.up);
     close_pair();
 }
 
@@ -437,6 +493,8 @@ int main(void)
         TEST(test_a_handler_can_refuse),
         TEST(test_nonsense_is_refused),
         TEST(test_a_flood_is_refused),
+        TEST(test_coming_and_going_is_a_flood),
+        TEST(test_a_busy_partner_leaves_time_to_others),
         TEST(test_a_stalled_partner_is_given_up),
         TEST(test_a_partner_that_does_not_read_is_given_up),
         TEST(test_a_silent_stranger_holds_nobody_up),
