@@ -246,9 +246,7 @@ void failover_adopt(struct worker *worker, const struct msg_session_adopt *messa
     memcpy(path.src_mac, &worker->dp->port.mac, sizeof(path.src_mac));
     memcpy(path.dst_mac, message->mac, sizeof(path.dst_mac));
     frame_template_init(&sender->frame, &path);
-    session->path =
-        tables_validate_path(&worker->tables, session, &message->remote, worker->now_ns);
-    tables_prove_path(&worker->tables, session, session->path, worker->now_ns); // to the partner
+    session->path = tables_adopt_path(&worker->tables, session, &message->remote, worker->now_ns);
     sender->proven = true;
     session->wanted = PATH_NONE;
     session->path_owed = false;

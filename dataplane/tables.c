@@ -169,6 +169,14 @@ uint8_t tables_validate_path(struct tables *tables, struct session *session,
     return at;
 }
 
+uint8_t tables_adopt_path(struct tables *tables, struct session *session,
+                          const struct abi_addr *remote, uint64_t now_ns)
+{
+    uint8_t at = tables_validate_path(tables, session, remote, now_ns);
+    session->paths[at].proven_ns = now_ns;
+    return at;
+}
+
 void tables_prove_path(struct tables *tables, struct session *session, uint8_t path,
                        uint64_t now_ns)
 {

@@ -342,6 +342,10 @@ struct session *tables_by_remote(const struct tables *tables, const struct abi_a
 // that one's: tables_by_remote says whose it is. Returns the path's number.
 uint8_t tables_validate_path(struct tables *tables, struct session *session,
                              const struct abi_addr *remote, uint64_t now_ns);
+// The partner says that the path has answered to it. Takes no address away from another session
+// either: what a partner tells of its own sessions is at nobody else's cost.
+uint8_t tables_adopt_path(struct tables *tables, struct session *session,
+                          const struct abi_addr *remote, uint64_t now_ns);
 // The path has answered: its address is this session's from now on.
 void tables_prove_path(struct tables *tables, struct session *session, uint8_t path,
                        uint64_t now_ns);

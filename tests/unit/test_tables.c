@@ -166,6 +166,21 @@ static void test_paths_are_few_and_the_oldest_goes(void **state)
     assert_ptr_equal(tables_by_remote(&tables, &remote), other);
 }
 
+static void test_a_partner_takes_no_address_away(void **state)
+{
+    const uint64_t second = 1000000000;
+    struct abi_addr remote = {.ip = {192, 0, 2, 1}, .port = 1000, .family = 4};
+    struct session *here = open_session(1, 0, ROLE_PLAY), *copy = open_session(1, 1, ROLE_PLAY);
+    uint8_t path = tables_validate_path(&tables, here, &remote, second);
+    tables_prove_path(&tables, here, path, second);
+    here->heard_ns = second;
+    path = tables_adopt_path(&tables, copy, &remote, 2 * second);
+    assert_int_equal(copy->paths[path].proven_ns, 2 * second);
+    assert_ptr_equal(tables_by_remote(&tables, &remote), here);
+    tables_adopt_path(&tables, copy, &remote, 60 * second); // it has gone
+    assert_ptr_equal(tables_by_remote(&tables, &remote), copy);
+}
+
 static void test_viewers_come_and_go(void **state)
 {
     struct stream *stream = open_stream();
@@ -394,6 +409,7 @@ int main(void)
         CASE(test_slots_and_generations),
         CASE(test_a_stream_is_found_by_its_name_on_trunks),
         CASE(test_paths_are_few_and_the_oldest_goes),
+        CASE(test_a_partner_takes_no_address_away),
         CASE(test_viewers_come_and_go),
         CASE(test_numbers_go_on),
         CASE(test_a_successor_adopts),
