@@ -50,11 +50,9 @@ static void fill_path(const struct worker *worker, const struct peer *peer, uint
     memcpy(path->dst_mac, &mac, sizeof(path->dst_mac));
 }
 
-// Seals a record, and the RTP packet that follows it, and sends them to one partner; `home` as the
-// stream or session says that it is about.
-static void send_record(struct worker *worker, uint8_t number, uint8_t home,
-                        const struct record *record, size_t record_size, const uint8_t *rtp,
-                        size_t rtp_size)
+void trunk_send_record(struct worker *worker, uint8_t number, uint8_t home,
+                       const struct record *record, size_t record_size, const uint8_t *rtp,
+                       size_t rtp_size)
 {
     struct peer *peer = &worker->peers[number];
     if (!peer->present ||
@@ -108,8 +106,8 @@ void trunk_send_media(struct worker *worker, uint8_t peer, const struct stream *
                             .payload = media->payload,
                             .trunk_id = stream->trunk_id,
                             .media = {.index = media->index, .timestamp = media->timestamp}};
-    send_record(worker, peer, stream->home, &record, MEDIA_HEAD, media->bytes,
-                (size_t)media->header + media->payload);
+    trunk_send_record(worker, peer, stream->home, &record, MEDIA_HEAD, media->bytes,
+                      (size_t)media->header + media->payload);
 }
 
 void trunk_send_feedback(struct worker *worker, const struct session *session, const uint8_t *rtcp,
@@ -121,8 +119,8 @@ void trunk_send_feedback(struct worker *worker, const struct session *session, c
         return;
     struct record record = {.type = RECORD_FEEDBACK, .trunk_id = stream->trunk_id};
     memcpy(record.ufrag, session->ice.ufrag, sizeof(record.ufrag));
-    send_record(worker, worker->groups[group].config.peer, session->home, &record, FEEDBACK_HEAD,
-                rtcp, size);
+    trunk_send_record(worker, worker->groups[group].config.peer, session->home, &record,
+                      FEEDBACK_HEAD, rtcp, size);
 }
 
 static void tell_source(struct worker *worker, struct stream *stream, uint8_t peer)
@@ -146,7 +144,7 @@ static void tell_source(struct worker *worker, struct stream *stream, uint8_t pe
                        .clock_timestamp = track->clock.timestamp,
                        .clock_ntp = track->clock.ntp,
                        .clock_age_ns = track->clock.ntp ? worker->now_ns - track->clock.at_ns : 0}};
-        send_record(worker, peer, stream->home, &record, SOURCE_HEAD, NULL, 0);
+        trunk_send_record(worker, peer, stream->home, &record, SOURCE_HEAD, NULL, 0);
     }
 }
 
@@ -182,12 +180,12 @@ static void ask(struct worker *worker, struct stream *stream, uint8_t peer)
         for (uint8_t i = 0; i < record.count; i++)
             record.nack[i] = rtp_nearest_seq(gaps->highest, seqs[i]);
         if (record.count)
-            send_record(worker, peer, stream->home, &record, HEAD + record.count * sizeof(uint64_t),
-                        NULL, 0);
+            trunk_send_record(worker, peer, stream->home, &record,
+                              HEAD + record.count * sizeof(uint64_t), NULL, 0);
         if (track->key_wanted && worker->now_ns - track->trunk_key_asked_ns > KEY_AGAIN_NS) {
             track->trunk_key_asked_ns = worker->now_ns;
             record.type = RECORD_KEY;
-            send_record(worker, peer, stream->home, &record, HEAD, NULL, 0);
+            trunk_send_record(worker, peer, stream->home, &record, HEAD, NULL, 0);
         }
     }
 }

@@ -49,6 +49,13 @@ _Static_assert(HEAD == 16 && MEDIA_HEAD == 32, "the record's layout is the wire'
 #define MEDIA_AT (RTP_HEADER + MEDIA_HEAD - MEDIA_KNOWN)
 _Static_assert(MEDIA_AT % _Alignof(struct media) == 0, "lies as any struct media");
 
+// Seals a record, and what follows it (an RTP packet, RTCP), and sends them to one partner; `home`
+// as the stream or session says that it is about. Borrows both. What cannot be sent is dropped by
+// name.
+void trunk_send_record(struct worker *worker, uint8_t number, uint8_t home,
+                       const struct record *record, size_t record_size, const uint8_t *rtp,
+                       size_t rtp_size);
+
 // Sends a packet of the stream to one partner. Borrows it.
 void trunk_send_media(struct worker *worker, uint8_t peer, const struct stream *stream,
                       const struct media *media);

@@ -96,6 +96,7 @@ protection:
   ca: $runtime/ca.pem
   bfd:
     interval_ms: ${pair_bfd_ms:-10}
+    key: "${pair_bfd_key:-}"
   takeover_address: ${pair_takes_address:-true}
 YAML
 }
@@ -110,13 +111,18 @@ pair_prepare() {
   done
 }
 
-# pair_launch NAME DELAY: NAME is PROCESS-NODE.
+# pair_launch NAME DELAY: NAME is PROCESS-NODE. Tests have one node run a program of their own:
+# pair_dataplane_b=PATH, say.
 pair_launch() {
-  local node=${1##*-} in_node=(ip netns exec "hitless-${1##*-}")
+  local own node=${1##*-} in_node=(ip netns exec "hitless-${1##*-}")
   case $1 in
-  controlplane-*) launch "$1" "$2" "${in_node[@]}" "$controlplane" --config "$runtime/$node.yaml" ;;
+  controlplane-*)
+    own=pair_controlplane_$node
+    launch "$1" "$2" "${in_node[@]}" "${!own:-$controlplane}" --config "$runtime/$node.yaml"
+    ;;
   dataplane-* | spare-*)
-    launch "$1" "$2" "${in_node[@]}" "$dataplane" ${spare:+--spare} "$runtime/$node"
+    own=pair_dataplane_$node
+    launch "$1" "$2" "${in_node[@]}" "${!own:-$dataplane}" ${spare:+--spare} "$runtime/$node"
     ;;
   watchdog-*) launch "$1" "$2" "$watchdog" "$runtime/$node" "$hang_ms" ;;
   # By default only five may wait to be accepted, and what comes beyond is lost.
