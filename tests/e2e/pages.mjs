@@ -1,4 +1,5 @@
 // The pages' own logic, and what they say when something is not as it should be.
+import { createServer } from 'node:http';
 import { launch, open } from './browser.mjs';
 import { base4, sleep } from './node.mjs';
 import { ok } from './tap.mjs';
@@ -6,9 +7,14 @@ import { publish } from './watch.mjs';
 import { decodeClock, drawClock, stripHeight } from '../../controlplane/web/clock.js';
 import { Gaps } from '../../controlplane/web/gaps.js';
 import { Sender } from '../../controlplane/web/sender.js';
-import { explain, isPassing, Refusal } from '../../controlplane/web/signalling.js';
+import { explain, isPassing, negotiate, Refusal, token } from '../../controlplane/web/signalling.js';
 
-globalThis.sessionStorage ??= { getItem: () => null };
+const kept = new Map();
+globalThis.sessionStorage ??= {
+  getItem: (key) => kept.get(key) ?? null,
+  setItem: (key, value) => kept.set(key, value),
+  removeItem: (key) => kept.delete(key),
+};
 
 /** The strip as drawn, scaled to what decodeClock wants, with each pixel moved by up to `noise`. */
 function strip(now, noise = 0) {
@@ -78,6 +84,47 @@ async function sender() {
   ok(await at(60000, 'y') === 2 && who.node === 'b', 'pages: one that stands by says who serves', who.node);
   said['//a/1'] = null;
   ok(await at(90000, 'y') === 2 && who.node === null, 'pages: where nobody says it none is named', who.node);
+}
+
+/** A server on a port of its own; what was posted to it is in `posted`. */
+async function listen(answer) {
+  const posted = [];
+  const server = createServer(async (request, response) => {
+    let body = '';
+    for await (const part of request) body += part;
+    posted.push({ authorization: request.headers.authorization, body });
+    answer(request, response);
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return { posted, origin: `http://127.0.0.1:${server.address().port}`, close: () => server.close() };
+}
+
+/** A node sends new clients to its partner, which asks for the token, too. */
+async function sentOn() {
+  const partner = await listen((request, response) => {
+    const good = request.headers.authorization === 'Bearer right';
+    response.writeHead(good ? 201 : 401, good ? { Location: '/whep/session/1' } : {}).end(good ? 'answer' : 'no token');
+  });
+  const node = await listen((request, response) => response.writeHead(307, { Location: partner.origin + request.url }).end());
+  const { fetch } = globalThis;
+  globalThis.fetch = (url, options) => fetch(new URL(url, node.origin), options); // as a page of the node's
+  const post = () => negotiate('whep', 'demo', 'offer').then((done) => done, (refusal) => refusal.status);
+  try {
+    token.set('right');
+    const done = await post();
+    ok(done.answer === 'answer' && done.resource === `${partner.origin}/whep/session/1`,
+      'pages: sent on to another origin, a client comes in with its token', JSON.stringify(done));
+    ok(partner.posted.length === 2 && !partner.posted[0].authorization && partner.posted.every((p) => p.body === 'offer'),
+      'pages: which goes along with the second request only', JSON.stringify(partner.posted));
+    token.set('wrong');
+    ok(await post() === 401 && partner.posted.length === 4, 'pages: a wrong one is tried once');
+    token.set('');
+    ok(await post() === 401 && partner.posted.length === 5, 'pages: and none is not tried again');
+  } finally {
+    globalThis.fetch = fetch;
+    node.close();
+    partner.close();
+  }
 }
 
 function words() {
@@ -156,6 +203,7 @@ export async function pages(pub) {
   gaps();
   await sender();
   words();
+  await sentOn();
   const publisher = await publish(pub, { stream: 'pages', codec: 'VP8' });
   const browser = await launch({ netns: 'hl-view', gesture: true });
   try {
