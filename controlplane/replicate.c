@@ -23,6 +23,8 @@ static void on_up(void *opaque, const struct wire_hello *hello, bool leader)
     struct replicate *r = opaque;
     r->leader = leader;
     r->partner_workers = hello->workers;
+    r->lent &= hello->boot == r->partner_boot; // else it was stopped, and is back
+    r->partner_boot = hello->boot;
     r->up_ms = uv_now(r->loop);
     r->sent = r->acked = r->taken = r->ack_owed = 0;
     groups_up(r, hello);

@@ -44,6 +44,8 @@ static void become(struct replicate *r, unsigned group, uint8_t role, uint32_t t
              role == GROUP_ACTIVE ? "we serve it" : "we stand by", term, why);
     if (group == 0)
         r->home_ms = role == GROUP_ACTIVE ? uv_now(r->loop) : 0;
+    else
+        r->lent = false;
     if (role == GROUP_ACTIVE)
         import_taken_over(r, group);
     else
@@ -152,6 +154,10 @@ void groups_frame(struct replicate *r, const union wire_frame *frame)
         if (!has_dataplane(r) || lacks_any(r, group))
             return; // somebody would be sent nothing: the partner goes on, and asks again
         become(r, group, GROUP_ACTIVE, m->term, "handed over by the partner");
+        if (group == 0)
+            r->drained = false; // what was drained comes back only when somebody wants it to
+        else
+            r->lent = true;
         tell_role(r, group, 0);
     } else if (m->wish == GROUP_ACTIVE && held && m->term == g->term) {
         tell_role(r, group, 0); // the same wish again, sent before our word had come
@@ -284,7 +290,7 @@ static void give_back(struct replicate *r, uint64_t now)
 {
     bool sound = replink_up(r->link) && now - r->up_ms >= REPLICATE_AUTO_MS &&
                  r->bfd_state == BFD_UP && !r->group[1].syncing && !r->group[1].handing;
-    if (r->config->protection.failback == FAILBACK_AUTO && sound && group_held(r, 1))
+    if (r->config->protection.failback == FAILBACK_AUTO && sound && !r->lent && group_held(r, 1))
         replicate_hand_over(r, 1);
 }
 

@@ -71,7 +71,8 @@ struct replicate {
     uint64_t start_ms;
     bool contact; // we have heard the partner since our start, or need not
     bool drained; // by the operator: no new sessions
-    uint64_t boot;
+    bool lent;    // the partner had us take its group: it does not go back by itself
+    uint64_t boot, partner_boot;
 
     // The connection.
     bool leader;

@@ -833,6 +833,41 @@ static void test_drain(void **state)
     await(a_holds_its_own, NULL);
 }
 
+// What a partner took because the other died goes back by itself, if so configured. What the other
+// had it take stays until somebody wants it back, which ends the drain, wherever it is said.
+static void test_a_drain_lasts(void **state)
+{
+    struct msg_peer_state up = {.head = {.type = MSG_PEER_STATE, .length = sizeof(up), .id = 1},
+                                .state = BFD_UP};
+    char token[40], why[200];
+    share(ROLE_PUBLISH, token);
+    b.config->protection.failback = FAILBACK_AUTO;
+    channel_send(&b.dp, 1, &up);
+    pass(300);
+    b.r->up_ms -= REPLICATE_AUTO_MS;
+    take_over(&b, a.r->group[0].term + 1);
+    await(b_holds_both, NULL);
+    await(a_holds_its_own, NULL);
+
+    assert_int_equal(replicate_drain(a.r, why, sizeof(why)), 0);
+    await(b_holds_both, NULL);
+    pass(6 * REPLICATE_TICK_MS);
+    assert_true(group_held(b.r, 1) && !group_held(a.r, 0));
+    assert_int_equal(replicate_failback(b.r, why, sizeof(why)), 0);
+    await(a_holds_its_own, NULL);
+    assert_null(replicate_refusal(a.r));
+
+    // It was stopped, and is back.
+    assert_int_equal(replicate_drain(a.r, why, sizeof(why)), 0);
+    await(b_holds_both, NULL);
+    a.r->boot++;
+    replink_drop(a.r->link, "the test starts it anew");
+    pass(50);
+    await(connected, NULL);
+    b.r->up_ms -= REPLICATE_AUTO_MS;
+    await(a_holds_its_own, NULL);
+}
+
 // While the partner has not answered it is asked again, and may hear it twice.
 static void test_a_hand_over_said_twice(void **state)
 {
@@ -1783,6 +1818,7 @@ int main(void)
         TEST(test_a_dead_dataplane_gets_nothing_back),
         TEST(test_a_partner_dies_unseen),
         TEST(test_drain),
+        TEST(test_a_drain_lasts),
         TEST(test_a_hand_over_said_twice),
         TEST(test_split_brain),
         TEST(test_resynchronisation),
