@@ -3,7 +3,7 @@
 #include "failover.h"
 #include "feedback.h"
 #include "ice.h"
-#include "ingest.h"
+#include "ingest_space.h"
 #include <time.h>
 
 union message {

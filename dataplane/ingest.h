@@ -52,9 +52,6 @@ struct rte_mbuf *ingest_rtp(struct worker *worker, struct session *session, cons
 // already or too old, and was freed.
 bool ingest_shared(struct worker *worker, struct rte_mbuf *m);
 
-// The stream has another publisher: whether its numbers can go on behind the last one's is decided.
-void ingest_next_publisher(const struct worker *worker, struct stream *stream);
-
 // A sender report of the publisher.
 void ingest_sender_report(struct worker *worker, struct stream *stream,
                           const struct rtcp_sender *sender);
