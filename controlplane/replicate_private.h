@@ -1,8 +1,9 @@
 // Inside replication, shared by replicate.c (the connection's life, start and end),
-// replicate_tell.c (what is told, and what was acknowledged), replicate_groups.c (who holds what),
-// replicate_state.c (the same over restarts), replicate_peer.c (what the dataplane is told),
-// replicate_import.c (what the partner tells), replicate_turn.c (whole groups),
-// replicate_patch.c (requests passed on) and replicate_show.c. Loop thread.
+// replicate_tell.c (what is told, and what was acknowledged), replicate_wait.c (answers that wait
+// for that), replicate_groups.c (who holds what), replicate_state.c (the same over restarts),
+// replicate_peer.c (what the dataplane is told), replicate_import.c (what the partner tells),
+// replicate_turn.c (whole groups), replicate_patch.c (requests passed on) and replicate_show.c.
+// Loop thread.
 #ifndef HITLESS_REPLICATE_PRIVATE_H
 #define HITLESS_REPLICATE_PRIVATE_H
 
@@ -129,7 +130,10 @@ bool replicate_has_all(const struct replicate *r, unsigned group);
 // Nothing that was told of it is open any more.
 void replicate_settled(struct replicate *r, struct session *session);
 void tell_down(struct replicate *r); // the connection is gone: nothing waits to be told any more
+
+// replicate_wait.c
 void waits_tick(struct replicate *r, uint64_t now_ms);
+void waits_end(struct replicate *r, const struct session *session, bool confirmed); // its own
 void waits_down(struct replicate *r); // ends them all, unconfirmed
 
 // replicate_state.c

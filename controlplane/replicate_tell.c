@@ -71,39 +71,6 @@ void replicate_settled(struct replicate *r, struct session *s)
     s->replica.refused = WIRE_REFUSAL_NONE;
 }
 
-static void end_wait(struct replicate *r, struct wait *wait, bool confirmed)
-{
-    struct wait copy = *wait;
-    wait->session = NULL;
-    r->wait_count--;
-    r->counts.unconfirmed += !confirmed;
-    copy.done(copy.opaque, confirmed || !r->config->protection.strict);
-}
-
-static void end_waits_of(struct replicate *r, const struct session *s, bool confirmed)
-{
-    for (unsigned i = 0; r->wait_count > 0 && i < REPLICATE_WAITS; i++)
-        if (r->waits[i].session != NULL && r->waits[i].session == s)
-            end_wait(r, &r->waits[i], confirmed);
-}
-
-void waits_down(struct replicate *r)
-{
-    for (unsigned i = 0; i < REPLICATE_WAITS; i++)
-        if (r->waits[i].session != NULL)
-            end_wait(r, &r->waits[i], false);
-}
-
-void waits_tick(struct replicate *r, uint64_t now)
-{
-    for (unsigned i = 0; r->wait_count > 0 && i < REPLICATE_WAITS; i++)
-        if (r->waits[i].session != NULL && now >= r->waits[i].until_ms) {
-            LOG_OFTEN(LEVEL_WARNING, "partner %s did not confirm a session within %u ms",
-                      r->config->protection.partner.name, REPLICATE_SYNC_MS);
-            end_wait(r, &r->waits[i], false);
-        }
-}
-
 void replicate_session_gone(struct replicate *r, struct session *s)
 {
     if (r == NULL)
@@ -112,7 +79,7 @@ void replicate_session_gone(struct replicate *r, struct session *s)
         TAILQ_REMOVE(&r->queue, s, replica.queue);
     s->replica.queued = false;
     replicate_settled(r, s);
-    end_waits_of(r, s, false);
+    waits_end(r, s, false);
     if (!s->replica.told || !replink_up(r->link))
         return;
     if (r->gone_count == REPLICATE_GONE) {
@@ -271,7 +238,7 @@ void tell_down(struct replicate *r)
     }
     while ((s = TAILQ_FIRST(&r->unacked)) != NULL) {
         replicate_settled(r, s);
-        end_waits_of(r, s, false);
+        waits_end(r, s, false);
     }
     while ((s = TAILQ_FIRST(&r->refused)) != NULL)
         replicate_settled(r, s);
@@ -327,7 +294,7 @@ int replicate_acknowledged(struct replicate *r, const struct wire_ack *m, char *
         replicate_settled(r, s);
         s->replica.confirmed = true;
         confirm_numbers(r, s);
-        end_waits_of(r, s, true);
+        waits_end(r, s, true);
     }
     return 0;
 }
@@ -354,7 +321,7 @@ void replicate_refused(struct replicate *r, const union wire_frame *frame)
     TAILQ_INSERT_TAIL(&r->refused, s, replica.refusals);
     LOG_OFTEN(LEVEL_WARNING, "partner %s does not protect a session: %s",
               r->config->protection.partner.name, wire_refusal_text(m->why));
-    end_waits_of(r, s, false);
+    waits_end(r, s, false);
 }
 
 // With a session that was refused for its stream the streams are told again. Who has yet to answer
@@ -391,26 +358,4 @@ bool replicate_has_all(const struct replicate *r, unsigned group)
             return false;
     }
     return true;
-}
-
-int replicate_wait(struct replicate *r, struct session *s, session_await_fn done, void *opaque)
-{
-    if (r == NULL || r->config->protection.protect != PROTECT_SYNC)
-        return 0;
-    int rc = s->open.group == 0 || !replink_up(r->link) ? -ENOTCONN
-             : r->wait_count == REPLICATE_WAITS         ? -EAGAIN
-                                                        : 0;
-    if (rc != 0) {
-        r->counts.unconfirmed += s->open.group != 0;
-        return r->config->protection.strict ? rc : 0;
-    }
-    struct wait *wait = r->waits;
-    while (wait->session != NULL)
-        wait++;
-    *wait = (struct wait){.session = s,
-                          .until_ms = uv_now(r->loop) + REPLICATE_SYNC_MS,
-                          .done = done,
-                          .opaque = opaque};
-    r->wait_count++;
-    return 1;
 }
