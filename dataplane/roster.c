@@ -52,17 +52,31 @@ static char thread_state(const struct seat *seat)
     return name_end && name_end[1] == ' ' ? name_end[2] : 'R';
 }
 
-static uint64_t silence(const struct roster *roster, const struct seat *seat, uint64_t now_ns)
+static uint64_t silence(const struct seat *seat, uint64_t now_ns)
 {
     uint64_t alive = atomic_load_explicit(&seat->alive_ns, memory_order_relaxed);
-    if (alive < roster->since_ns)
-        alive = roster->since_ns;
+    if (seat->excused_at == alive)
+        alive += seat->excused_ns;
     return now_ns > alive ? now_ns - alive : 0;
+}
+
+// The whole process was stopped, or we waited for a CPU of our own: for that long nobody was late.
+// The rest of a silence counts on, or who hangs would never be late where we often wait.
+static void excuse(struct roster *roster, uint64_t away_ns)
+{
+    for (uint32_t i = 0; i < roster->dp->workers; i++) {
+        struct seat *seat = &roster->seat[i];
+        uint64_t alive = atomic_load_explicit(&seat->alive_ns, memory_order_relaxed);
+        if (seat->excused_at != alive)
+            seat->excused_ns = 0;
+        seat->excused_at = alive;
+        seat->excused_ns += away_ns;
+    }
 }
 
 static enum roster_verdict look_at(struct roster *roster, struct seat *seat, uint64_t now_ns)
 {
-    struct roster_look look = {.silent_ns = silence(roster, seat, now_ns)};
+    struct roster_look look = {.silent_ns = silence(seat, now_ns)};
     uint64_t alive = atomic_load_explicit(&seat->alive_ns, memory_order_relaxed);
     if (!atomic_load(&seat->tid) || look.silent_ns < LOOK_NS)
         return ROSTER_WORKS;
@@ -161,7 +175,7 @@ static struct seat *find_heir(struct roster *roster, const struct seat *stalled,
     for (uint32_t i = 0; i < roster->dp->workers; i++) {
         struct seat *seat = &roster->seat[i];
         if (seat == stalled || seat->state != SEAT_WORKS || !atomic_load(&seat->tid) ||
-            silence(roster, seat, now_ns) >= ROSTER_STALLED_NS / 2)
+            silence(seat, now_ns) >= ROSTER_STALLED_NS / 2)
             continue;
         if (!best || load_of(roster, seat) < load_of(roster, best))
             best = seat;
@@ -209,7 +223,7 @@ static int rescue(struct roster *roster, struct seat *seat, uint64_t now_ns, cha
                   size_t why_size)
 {
     struct seat *heir = find_heir(roster, seat, now_ns);
-    bool late = silence(roster, seat, now_ns) >= ROSTER_END_NS;
+    bool late = silence(seat, now_ns) >= ROSTER_END_NS;
     if (!heir || roster->dp->crypto)
         return late ? end(seat, heir ? "its crypto queue cannot change hands" : "there is no other",
                           why, why_size)
@@ -230,7 +244,7 @@ static int watch_seat(struct roster *roster, struct seat *seat, uint64_t now_ns,
                       size_t why_size)
 {
     enum roster_verdict verdict = look_at(roster, seat, now_ns);
-    uint64_t silent_ns = silence(roster, seat, now_ns);
+    uint64_t silent_ns = silence(seat, now_ns);
     if (seat->state == SEAT_REVOKED)
         return rescue(roster, seat, now_ns, why, why_size);
     if (verdict != ROSTER_WORKS && !seat->waits)
@@ -259,7 +273,7 @@ static void watch_away(struct roster *roster, struct seat *seat, uint64_t now_ns
         }
         return;
     }
-    if (!seat->steady_ns || silence(roster, seat, now_ns) >= ROSTER_STALLED_NS)
+    if (!seat->steady_ns || silence(seat, now_ns) >= ROSTER_STALLED_NS)
         seat->steady_ns = now_ns;
     if (now_ns - seat->steady_ns >= seat->hold_ns)
         seat->state = SEAT_RETURNS;
@@ -300,9 +314,8 @@ static void take_back(struct roster *roster, struct seat *seat)
 
 int roster_turn(struct roster *roster, uint64_t now_ns, char *why, size_t why_size)
 {
-    // After a stop of the whole process, or a wait for a CPU of our own, nobody is late yet.
-    if (now_ns - roster->turn_ns >= LATE_NS)
-        roster->since_ns = now_ns;
+    if (roster->turn_ns && now_ns - roster->turn_ns >= LATE_NS)
+        excuse(roster, now_ns - roster->turn_ns);
     roster->turn_ns = now_ns;
     int rc = 0;
     for (uint32_t i = 0; i < roster->dp->workers && rc == 0; i++) {

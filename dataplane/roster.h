@@ -68,6 +68,7 @@ struct seat {
     uint32_t parkings;
     uint64_t looked_ns, cpu_ns; // alive_ns when CPU time was noted last
     uint64_t moved_ns, steady_ns, hold_ns;
+    uint64_t excused_ns, excused_at; // of its silence since alive_ns was excused_at
 };
 
 // Main core only, but for what the seats hold.
@@ -75,7 +76,7 @@ struct roster {
     struct dataplane *dp;
     struct seat seat[ABI_MAX_WORKERS];
     struct worker *ghost[ABI_MAX_WORKERS]; // revoked; freed when its thread has let go of it
-    uint64_t turn_ns, since_ns;            // of the last turn; nobody is late before since_ns
+    uint64_t turn_ns;                      // of the last turn; 0: there was none
 };
 
 // Makes a worker for each of dp's and seats it on the thread of its number. 0, or a negative errno

@@ -79,12 +79,45 @@ static void test_a_worker_stays_with_somebody(void **state)
     assert_int_equal(roster.seat[1].state, SEAT_WORKS);
 }
 
+// The only thread hangs, and the main core is away now and then: after how long the process ends,
+// in ms.
+static unsigned ends_after(unsigned away_each_ms, unsigned away_ms)
+{
+    static struct abi_config config = {.idle = ABI_IDLE_SPIN};
+    static struct dataplane dp = {.config = &config, .workers = 1};
+    static struct roster roster;
+    char why[200];
+    roster = (struct roster){.dp = &dp, .turn_ns = 1000 * MS};
+    roster.seat[0].roster = &roster;
+    roster.seat[0].thread = pthread_self();
+    atomic_store(&roster.seat[0].tid, 1);
+    atomic_store(&roster.seat[0].alive_ns, 1000 * MS);
+    for (unsigned ms = 10, last = 0; ms < 10000; ms += 10) {
+        if (roster_turn(&roster, (1000 + ms) * MS, why, sizeof(why)))
+            return ms;
+        if (ms - last >= away_each_ms) {
+            ms += away_ms;
+            last = ms;
+        }
+    }
+    return 0;
+}
+
+static void test_a_main_core_that_is_away(void **state)
+{
+    assert_int_equal(ends_after(UINT32_MAX, 0), 500);
+    assert_in_range(ends_after(300, 60), 560, 580);
+    assert_in_range(ends_after(100, 60), 800, 900);
+    assert_in_range(ends_after(200, 3000), 6500, 6700); // stopped, twice
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_judge),
         cmocka_unit_test(test_guard),
         cmocka_unit_test(test_a_worker_stays_with_somebody),
+        cmocka_unit_test(test_a_main_core_that_is_away),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
