@@ -21,7 +21,8 @@ struct media {
     uint8_t track;
     bool marker : 1, padding : 1, keyframe : 1;
     bool essential : 1; // others are decoded from it, see nack_policy.h
-    uint8_t pad[2];
+    uint8_t layer;      // of the publisher's that it came in
+    uint8_t pad;
     uint8_t bytes[];
 };
 #define MEDIA_KNOWN offsetof(struct media, bytes)

@@ -190,6 +190,7 @@ static void describe(struct media *media, const struct stream *stream, const str
         .header = view->header,
         .payload = (uint16_t)(view->length - view->header),
         .track = (uint8_t)(place->track - stream->track),
+        .layer = place->number,
         .marker = view->marker,
         .padding = view->padding != 0,
         .keyframe = keyframe,

@@ -97,15 +97,15 @@ void trunk_send_record(struct worker *worker, uint8_t number, uint8_t home,
 void trunk_send_media(struct worker *worker, uint8_t peer, const struct stream *stream,
                       const struct media *media)
 {
-    struct record record = {.type = RECORD_MEDIA,
-                            .track = media->track,
-                            .flags = (uint8_t)(media->marker * MEDIA_MARKER +
-                                               media->padding * MEDIA_PADDING +
-                                               media->keyframe * MEDIA_KEYFRAME),
-                            .header = media->header,
-                            .payload = media->payload,
-                            .trunk_id = stream->trunk_id,
-                            .media = {.index = media->index, .timestamp = media->timestamp}};
+    struct record record = {
+        .type = RECORD_MEDIA,
+        .track = media->track,
+        .flags = (uint8_t)(media->marker * MEDIA_MARKER + media->padding * MEDIA_PADDING +
+                           media->keyframe * MEDIA_KEYFRAME + (media->layer << MEDIA_LAYER_BIT)),
+        .header = media->header,
+        .payload = media->payload,
+        .trunk_id = stream->trunk_id,
+        .media = {.index = media->index, .timestamp = media->timestamp}};
     trunk_send_record(worker, peer, stream->home, &record, MEDIA_HEAD, media->bytes,
                       (size_t)media->header + media->payload);
 }

@@ -32,6 +32,16 @@ static void follow_source(struct worker *worker, const struct stream *stream, st
     gaps_start(&track->gaps[track->layer], srtp, worker->now_ns);
 }
 
+// The partner has gone over to another layer, and its word of that was lost: with the mapping that
+// we know the last layer's packets, should they come here now, would have the other's numbers.
+static void doubt_source(const struct worker *worker, const struct stream *stream,
+                         struct track *track, const struct media *media)
+{
+    if (media->layer != track->layer && media->index >= track->next_index &&
+        !ingest_leads(worker, stream))
+        track->layers[track->layer].mapped = false;
+}
+
 // An opened packet from a partner, as if it had been opened here.
 static struct rte_mbuf *take_media(struct worker *worker, struct stream *stream,
                                    const struct record *record, struct rte_mbuf *m, size_t size)
@@ -57,6 +67,7 @@ static struct rte_mbuf *take_media(struct worker *worker, struct stream *stream,
                          .header = record->header,
                          .payload = record->payload,
                          .track = record->track,
+                         .layer = record->flags >> MEDIA_LAYER_BIT,
                          .marker = record->flags & MEDIA_MARKER,
                          .padding = record->flags & MEDIA_PADDING,
                          .keyframe = record->flags & MEDIA_KEYFRAME,
@@ -67,6 +78,7 @@ static struct rte_mbuf *take_media(struct worker *worker, struct stream *stream,
         gaps_received(&track->gaps[GAPS_TRUNK], meta.index, worker->now_ns);
     else
         gaps_start(&track->gaps[GAPS_TRUNK], meta.index, worker->now_ns);
+    doubt_source(worker, stream, track, &meta);
     follow_source(worker, stream, track, meta.index);
     rte_pktmbuf_adj(m, MEDIA_AT);
     media_note(media_of(m), &meta);

@@ -12,12 +12,13 @@
 
 enum record_type { RECORD_MEDIA = 1, RECORD_SOURCE, RECORD_NACK, RECORD_KEY, RECORD_FEEDBACK };
 enum media_flags { MEDIA_MARKER = 1, MEDIA_PADDING = 2, MEDIA_KEYFRAME = 4 };
+#define MEDIA_LAYER_BIT 4 // from there on: the layer
 
 // Records are in host byte order of x86 and arm64 alike: little-endian, no padding left over.
 struct record {
     uint8_t type; // enum record_type
     uint8_t track;
-    uint8_t flags;            // MEDIA: enum media_flags; SOURCE: layer
+    uint8_t flags;            // MEDIA: enum media_flags, layer; SOURCE: layer
     uint8_t count;            // NACK
     uint16_t header, payload; // MEDIA: bytes of the RTP packet that follows
     uint64_t trunk_id;

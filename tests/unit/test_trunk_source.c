@@ -172,7 +172,7 @@ static void send_record(const struct record *record, size_t size, const uint8_t 
 }
 
 // `count` packets that came to the partner.
-static void given(uint64_t index, unsigned count, bool keyframe)
+static void given_of(uint8_t layer, uint64_t index, unsigned count, bool keyframe)
 {
     for (unsigned i = 0; i < count; i++, index++) {
         bool key = keyframe && i == 0;
@@ -183,14 +183,20 @@ static void given(uint64_t index, unsigned count, bool keyframe)
                                                    .ssrc = VIDEO_SSRC});
         rtp[RTP_HEADER] = 0x10;
         rtp[RTP_HEADER + 1] = key ? 0 : 1;
-        struct record record = {.type = RECORD_MEDIA,
-                                .flags = key ? MEDIA_KEYFRAME : 0,
-                                .header = RTP_HEADER,
-                                .payload = 60,
-                                .trunk_id = TRUNK,
-                                .media = {.index = index, .timestamp = (uint32_t)index * 3000}};
+        struct record record = {
+            .type = RECORD_MEDIA,
+            .flags = (uint8_t)((key ? MEDIA_KEYFRAME : 0) | layer << MEDIA_LAYER_BIT),
+            .header = RTP_HEADER,
+            .payload = 60,
+            .trunk_id = TRUNK,
+            .media = {.index = index, .timestamp = (uint32_t)index * 3000}};
         send_record(&record, MEDIA_HEAD, rtp, sizeof(rtp));
     }
+}
+
+static void given(uint64_t index, unsigned count, bool keyframe)
+{
+    given_of(0, index, count, keyframe);
 }
 
 // The partner has the publisher's packets up to `top` of that layer, which is `index` of the track.
@@ -281,6 +287,20 @@ static void layers_take_turns(uint64_t low)
                      0);
 }
 
+// The partner goes over to the other layer, its word of that is lost, and with it some packets;
+// then the publisher comes here, still with the first one.
+static void test_a_layer_that_nobody_told_of(void **state)
+{
+    given(OTHER_SPACE, 20, true);
+    stands(0, VIDEO_SSRC, 519, OTHER_SPACE + 19);
+    given_of(1, OTHER_SPACE + 25, 1, true);
+    stands(0, VIDEO_SSRC, 519, OTHER_SPACE + 19); // late
+    given_of(1, OTHER_SPACE + 26, 1, false);
+    direct(VIDEO_SSRC, 520, 100, false);
+    assert_int_not_equal(track()->next_index >> INDEX_SPACE_BITS, OTHER_SPACE >> INDEX_SPACE_BITS);
+    assert_null(cache_get(&track()->ring, OTHER_SPACE + 20));
+}
+
 static void test_a_layer_that_paused(void **state)
 {
     layers_take_turns(1020);
@@ -360,6 +380,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_media_before_their_source, begin, finish),
         cmocka_unit_test_setup_teardown(test_numbers_become_ours, begin, finish),
         cmocka_unit_test_setup_teardown(test_numbers_of_an_unseen_partner, begin, finish),
+        cmocka_unit_test_setup_teardown(test_a_layer_that_nobody_told_of, begin, finish),
         cmocka_unit_test_setup_teardown(test_a_layer_that_paused, begin, finish),
         cmocka_unit_test_setup_teardown(test_a_layer_that_went_on, begin, finish),
         cmocka_unit_test_setup_teardown(test_a_return_loses_nothing, begin, finish),
