@@ -51,8 +51,8 @@ void replicate_free(struct replicate *r);
 // The group for a session that is accepted now; 0: it cannot be protected. A viewer that comes
 // while the partner is away is in none until that is back: what it never heard of, it cannot go on
 // with, so the viewer need not be ended when its stream's publisher changes meanwhile (enter_space
-// in ingest.c). A publisher's numbers may be known there, whoever the publisher is: its group is
-// ours.
+// in ingest_space.c). A publisher's numbers may be known there, whoever the publisher is: its group
+// is ours.
 uint8_t replicate_group(const struct replicate *r, enum session_role role);
 // Whether sessions of `group` are served here: it is 0, or we hold it.
 bool replicate_serves(const struct replicate *r, uint8_t group);

@@ -123,7 +123,7 @@ void trunk_send_feedback(struct worker *worker, const struct session *session, c
                       FEEDBACK_HEAD, rtcp, size);
 }
 
-static void tell_source(struct worker *worker, struct stream *stream, uint8_t peer)
+void trunk_tell_source(struct worker *worker, struct stream *stream, uint8_t peer)
 {
     for (uint8_t t = 0; t < stream->tracks; t++) {
         const struct track *track = &stream->track[t];
@@ -153,7 +153,7 @@ static void tell_all(struct worker *worker, struct stream *stream)
     stream->source_ns = worker->now_ns;
     for (uint8_t p = 0; p < MSG_PEERS; p++)
         if (stream->peers >> p & 1)
-            tell_source(worker, stream, p);
+            trunk_tell_source(worker, stream, p);
 }
 
 void trunk_send(struct worker *worker, struct stream *stream, const struct media *media)

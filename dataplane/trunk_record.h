@@ -57,6 +57,9 @@ void trunk_send_record(struct worker *worker, uint8_t number, uint8_t home,
                        const struct record *record, size_t record_size, const uint8_t *rtp,
                        size_t rtp_size);
 
+// Tells one partner of which layers the stream's tracks are, and under which numbers.
+void trunk_tell_source(struct worker *worker, struct stream *stream, uint8_t peer);
+
 // Sends a packet of the stream to one partner. Borrows it.
 void trunk_send_media(struct worker *worker, uint8_t peer, const struct stream *stream,
                       const struct media *media);

@@ -99,20 +99,6 @@ static void send_known_media(struct worker *worker, struct stream *stream, bool 
         trunk_send_media(worker, PARTNER, stream, media);
 }
 
-static void send_source(struct worker *worker, struct stream *stream)
-{
-    const struct layer *layer = &stream->track[0].layers[0];
-    struct record record = {.type = RECORD_SOURCE,
-                            .trunk_id = stream->trunk_id,
-                            .source = {.ssrc = layer->media.ssrc,
-                                       .rtx_ssrc = layer->rtx.ssrc,
-                                       .top = replay_top(&layer->media.replay),
-                                       .rtx_top = replay_top(&layer->rtx.replay),
-                                       .delta = layer->delta,
-                                       .timestamp_delta = layer->timestamp_delta}};
-    say(worker, &record, SOURCE_HEAD, NULL, 0);
-}
-
 static void send_nack(struct worker *worker, const struct stream *stream)
 {
     struct record record = {.type = RECORD_NACK, .count = NACK_MAX, .trunk_id = stream->trunk_id};
@@ -169,7 +155,7 @@ static void send_one(struct worker *worker)
         send_known_media(worker, stream, true);
         break;
     case 9:
-        send_source(worker, stream);
+        trunk_tell_source(worker, stream, PARTNER);
         break;
     case 10 ... 11:
         send_nack(worker, stream);
